@@ -1,0 +1,136 @@
+"""What the commands share when they print: one JSON object for machines, progress for people."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+SECONDS_BETWEEN_LINES = 10.0
+
+Item = TypeVar("Item")
+
+
+def emit_json(result: Mapping[str, Any]) -> None:
+    """Print `result` as one line of JSON on standard output; call it last.
+
+    Paths become strings, dataclasses objects, tuples arrays; numbers that JSON cannot write (NaN, infinities)
+    become null. Anything else that JSON does not know is a TypeError.
+    """
+    sys.stdout.write(json.dumps(_plain(result), ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    return value
+
+
+def output_console() -> Console:
+    """For results: standard output, without inventing colours where it is not a terminal."""
+    return Console(file=sys.stdout, highlight=False)
+
+
+def message_console() -> Console:
+    """For progress and remarks: standard error, so that results can be piped."""
+    return Console(file=sys.stderr, highlight=False)
+
+
+@contextlib.contextmanager
+def progress(
+    description: str, *, total: int, console: Console | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Show how far a task is and how long it still takes; yields `advance(steps)`.
+
+    A bar on a terminal; elsewhere a plain line every ten seconds at most, and one at the end.
+    """
+    console = console or message_console()
+    if console.is_terminal:
+        with _bar(console) as bar:
+            task = bar.add_task(description, total=total)
+            yield lambda steps: bar.advance(task, steps)
+    else:
+        lines = _Lines(description, total=total, console=console)
+        yield lines.advance
+        lines.finish()
+
+
+def track(
+    items: Iterable[Item], description: str, *, total: int, console: Console | None = None
+) -> Iterator[Item]:
+    """Yield `items`, showing progress as each one is done with."""
+    with progress(description, total=total, console=console) as advance:
+        for item in items:
+            yield item
+            advance(1)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+class _Lines:
+    def __init__(self, description: str, *, total: int, console: Console) -> None:
+        self._description = description
+        self._total = total
+        self._console = console
+        self._done = 0
+        self._started = time.monotonic()
+        self._printed = self._started
+
+    def advance(self, steps: int) -> None:
+        self._done += steps
+        now = time.monotonic()
+        if self._done < self._total and now - self._printed >= SECONDS_BETWEEN_LINES:
+            self._printed = now
+            elapsed = now - self._started
+            left = elapsed / self._done * (self._total - self._done) if self._done else math.inf
+            self._print(f"{clock(elapsed)} elapsed, {clock(left)} left")
+
+    def finish(self) -> None:
+        self._print(f"{clock(time.monotonic() - self._started)} elapsed")
+
+    def _print(self, times: str) -> None:
+        share = self._done / self._total if self._total else 1.0
+        line = f"{self._description}: {self._done}/{self._total} ({share:.0%}), {times}"
+        self._console.print(line, markup=False, soft_wrap=True)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `m:ss` or `h:mm:ss`; `?` where they are not known."""
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, whole_seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{whole_seconds:02}" if hours else f"{minutes}:{whole_seconds:02}"

@@ -1,0 +1,130 @@
+"""`personalign data label`: which persona lines does each reply express?"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from personalign.cli._counting import counting
+from personalign.cli._output import emit_json, output_console
+from personalign.data.dialogue import Dialogue
+from personalign.errors import PersonalignError
+
+if TYPE_CHECKING:
+    from personalign.evaluation.judge import Progress
+    from personalign.labels.labeller import Labeller
+
+Method = Literal["nli", "idf", "cosine", "cosine-idf"]
+
+
+def label(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Dialogues in any known format.")],
+    out: Annotated[
+        Path | None, typer.Argument(metavar="OUT", help="Where to write them with `relevant`, native format.")
+    ] = None,
+    method: Annotated[Method, typer.Option(help="How a line is found relevant.")] = "cosine-idf",
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Lines scoring at least so much are relevant; default: the method's own."),
+    ] = None,
+    judge: Annotated[str | None, typer.Option(help="For nli: folder or hub id of a judge.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="For cosine methods: folder or hub id; default: the offline MiniLM.")
+    ] = None,
+    language: Annotated[Literal["en", "zh"], typer.Option(help="How words are cut for idf.")] = "en",
+    check: Annotated[bool, typer.Option(help="Compare with the labels that the file has.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+) -> None:
+    """Label each reply with the persona lines that it expresses, or none.
+
+    Give OUT to write the labelled dialogues, --check to compare with the labels that IN has, or both.
+    """
+    from personalign.data.formats import read_dialogues, write_dialogues
+
+    if out is None and not check:
+        raise PersonalignError(
+            "nothing to do: give OUT to write labels, or --check to compare with given ones"
+        )
+    dialogues = read_dialogues(source)
+    if check and any(dialogue.relevant is None for dialogue in dialogues):
+        raise PersonalignError(
+            f"{source} has dialogues without 'relevant'; leave out --check, or label them first"
+        )
+    with counting("judging") as report:
+        labeller = _labeller(
+            method, threshold=threshold, judge=judge, encoder=encoder, language=language, progress=report
+        )
+        labels = labeller.label(dialogues)
+    turns = [lines for dialogue in labels for lines in dialogue]
+    result: dict[str, Any] = {
+        "method": labeller.name,
+        "threshold": labeller.threshold,
+        "dialogues": len(dialogues),
+        "turns": len(turns),
+        "share_none": sum(not lines for lines in turns) / max(1, len(turns)),
+    }
+    console = output_console()
+    console.print(
+        f"{len(dialogues):,} dialogues, {len(turns):,} turns, share of none {result['share_none']:.3f} "
+        f"({labeller.name}, threshold {labeller.threshold:g})"
+    )
+    if check:
+        result["agreement"] = _agreement(dialogues, labels)
+        for name, value in result["agreement"].items():
+            console.print(
+                f"{name.replace('_', ' '):<22}{value:.3f}" if name != "turns" else f"{name:<22}{value:,}"
+            )
+    if out is not None:
+        write_dialogues(out, _with_labels(dialogues, labels), format="native")
+        console.print(f"wrote {out}", markup=False)
+        result["out"] = out
+    if json:
+        emit_json(result)
+
+
+def _labeller(
+    method: Method,
+    *,
+    threshold: float | None,
+    judge: str | None,
+    encoder: str | None,
+    language: Literal["en", "zh"],
+    progress: "Progress",
+) -> "Labeller":
+    from personalign.labels.labeller import CosineIdfLabeller, CosineLabeller, IdfOverlapLabeller, NliLabeller
+
+    labeller: Labeller
+    if method == "nli":
+        if judge is None:
+            raise PersonalignError(
+                "--method nli needs --judge: a folder made by `personalign judge train`, or a hub id"
+            )
+        from personalign.evaluation.nli_judge import load_judge
+
+        labeller = NliLabeller(load_judge(judge, progress=progress))
+    elif method == "idf":
+        labeller = IdfOverlapLabeller(language=language)
+    else:
+        from personalign.models.encoder import load_encoder
+
+        loaded = load_encoder(encoder)
+        labeller = (
+            CosineLabeller(loaded) if method == "cosine" else CosineIdfLabeller(loaded, language=language)
+        )
+    return labeller if threshold is None else replace(labeller, threshold=threshold)
+
+
+def _agreement(dialogues: Sequence[Dialogue], labels: Sequence[Sequence[Sequence[int]]]) -> dict[str, Any]:
+    from personalign.labels.agreement import compare
+
+    return asdict(compare([dialogue.relevant or () for dialogue in dialogues], labels))
+
+
+def _with_labels(
+    dialogues: Sequence[Dialogue], labels: Sequence[tuple[tuple[int, ...], ...]]
+) -> list[Dialogue]:
+    return [
+        replace(dialogue, relevant=its_labels) for dialogue, its_labels in zip(dialogues, labels, strict=True)
+    ]

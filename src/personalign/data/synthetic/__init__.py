@@ -1,0 +1,22 @@
+"""The synthetic corpus: small, seeded, English or Chinese, with the truth about every reply."""
+
+from personalign.data.synthetic.corpus import SPLITS, Corpus, Split, generate, write_corpus
+from personalign.data.synthetic.grammar import tokens, vocabulary
+from personalign.data.synthetic.oracle import NliPair, SyntheticOracle, nli_pairs, stated
+from personalign.data.synthetic.swaps import shuffle_personas, swap_personas
+
+__all__ = [
+    "SPLITS",
+    "Corpus",
+    "NliPair",
+    "Split",
+    "SyntheticOracle",
+    "generate",
+    "nli_pairs",
+    "shuffle_personas",
+    "stated",
+    "swap_personas",
+    "tokens",
+    "vocabulary",
+    "write_corpus",
+]

@@ -1,0 +1,95 @@
+"""A judge that knows the grammar: what a text states, and whether that is what a persona line says."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from personalign.data.synthetic.grammar import Kind, Part, find_values, grammar
+
+Label = Literal["entailment", "neutral", "contradiction"]
+LABELS: tuple[Label, ...] = ("entailment", "neutral", "contradiction")
+
+
+@dataclass(frozen=True, slots=True)
+class NliPair:
+    """`premise` is a persona line, `hypothesis` a reply."""
+
+    premise: str
+    hypothesis: str
+    label: Label
+
+
+def stated(text: str, *, language: str) -> dict[str, tuple[str, ...]]:
+    """The values that `text` names, per kind, in order of mention and each once.
+
+    Any text is read, garbled or not: each value belongs to one kind, so the value's words alone decide.
+    The grammar has no negation; "i have no dog" names a dog.
+    """
+    values: dict[str, tuple[str, ...]] = {}
+    for kind, value in find_values(text, language=language):
+        if value not in values.get(kind, ()):
+            values[kind] = (*values.get(kind, ()), value)
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticOracle:
+    """The truth about pairs of (persona line, reply) in `language`, "en" or "zh"."""
+
+    language: str
+
+    def __post_init__(self) -> None:
+        grammar(self.language)
+
+    def judge(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
+        """One label per pair.
+
+        entailment: of the kinds that the line states, the reply states one, and only with the line's value;
+        contradiction: it states one with another value (with or without the right one); neutral: none.
+        """
+        return [self._label(line, reply) for line, reply in pairs]
+
+    def is_right(self, reply: str, *, line: str) -> bool:
+        """Whether `reply` states what `line` says, and nothing against it."""
+        return self._label(line, reply) == "entailment"
+
+    def _label(self, line: str, reply: str) -> Label:
+        said = stated(reply, language=self.language)
+        common = [
+            (said[kind], own) for kind, own in stated(line, language=self.language).items() if kind in said
+        ]
+        if not common:
+            return "neutral"
+        return "entailment" if all(told == own for told, own in common) else "contradiction"
+
+
+def nli_pairs(language: str, *, size: int, seed: int, part: Part = "train") -> list[NliPair]:
+    """`size` pairs with values seen in training, a third of each label (in turns), in the wordings of `part`.
+
+    Half of the neutral replies state a fact of another kind, the others none.
+    """
+    return list(_pairs(language, random.Random(f"{seed}/{language}/{part}/nli"), size=size, part=part))
+
+
+def _pairs(language: str, rng: random.Random, *, size: int, part: Part) -> Iterator[NliPair]:
+    rules = grammar(language)
+    answers = [
+        answer for said in (rules.greetings, rules.exchanges) for each in said.values() for answer in each
+    ]
+    silent = rules.remarks + rules.evasions + tuple(answers)
+
+    def reply(kind: Kind, value: str) -> str:
+        return rng.choice(kind.replies_in(part)).format(value)
+
+    for number in range(size):
+        kind, other_kind = rng.sample(rules.kinds, 2)
+        value, other_value = rng.sample(kind.seen, 2)
+        label = LABELS[number % len(LABELS)]
+        if label == "entailment":
+            hypothesis = reply(kind, value)
+        elif label == "contradiction":
+            hypothesis = reply(kind, other_value)
+        else:
+            hypothesis = rng.choice((reply(other_kind, rng.choice(other_kind.seen)), rng.choice(silent)))
+        yield NliPair(rng.choice(kind.lines.of(part)).format(value), hypothesis, label)

@@ -1,0 +1,96 @@
+"""The same history under another persona: a model that reads its persona must change its reply."""
+
+import dataclasses
+import random
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from personalign.data.dialogue import Dialogue, Turn
+from personalign.data.synthetic.grammar import Kind, find_values, grammar, replace_values
+from personalign.data.synthetic.oracle import SyntheticOracle
+from personalign.errors import PersonalignError
+
+
+def swap_personas(dialogues: Sequence[Dialogue], *, seed: int) -> list[Dialogue]:
+    """Each dialogue with a person who has the same kinds of fact, each with another value.
+
+    Lines and replies keep their wordings and only their values change, so `relevant` holds on; the user's
+    turns stay. No new value is the partner's, values seen in training stay such, and so do unseen ones.
+    With `dataclasses.replace(dialogue, persona=swapped.persona)` even the earlier replies stay as they were.
+    """
+    rng = random.Random(f"{seed}/swap")
+    return [_swap(dialogue, rng) for dialogue in dialogues]
+
+
+def shuffle_personas(dialogues: Sequence[Dialogue], *, seed: int) -> list[Dialogue]:
+    """Each dialogue under the persona of a random other person, all messages unchanged.
+
+    `relevant` is what the oracle says of the unchanged replies, mostly none; `truth` stays the old persona's.
+    Raises PersonalignError where all dialogues are of one person.
+    """
+    rng = random.Random(f"{seed}/shuffle")
+    owners = [dialogue.person or dialogue.id for dialogue in dialogues]
+    if dialogues and len(set(owners)) < 2:
+        raise PersonalignError(
+            f"all dialogues are of person {owners[0]}; give dialogues of two or more people"
+        )
+    shuffled = []
+    for dialogue, owner in zip(dialogues, owners, strict=True):
+        place = rng.randrange(len(dialogues))
+        while owners[place] == owner:
+            place = rng.randrange(len(dialogues))
+        shuffled.append(_under(dialogue, dialogues[place].persona))
+    return shuffled
+
+
+def _swap(dialogue: Dialogue, rng: random.Random) -> Dialogue:
+    language = _language(dialogue)
+    facts = dict(fact for line in dialogue.persona for fact in find_values(line, language=language))
+    partner = dict(fact for line in dialogue.partner_persona for fact in find_values(line, language=language))
+    new = {
+        value: _another_value(grammar(language).kind(kind), rng, but_not=(value, partner.get(kind)))
+        for kind, value in facts.items()
+    }
+    return dataclasses.replace(
+        dialogue,
+        persona=tuple(replace_values(line, new, language=language) for line in dialogue.persona),
+        messages=tuple(
+            Turn("assistant", replace_values(turn.content, new, language=language))
+            if turn.role == "assistant"
+            else turn
+            for turn in dialogue.messages
+        ),
+        extra=MappingProxyType(
+            {**dialogue.extra, "truth": [_retold(row, new) for row in dialogue.extra["truth"]]}
+        ),
+    )
+
+
+def _another_value(kind: Kind, rng: random.Random, *, but_not: tuple[str | None, ...]) -> str:
+    pool = kind.unseen if but_not[0] in kind.unseen else kind.seen
+    return rng.choice([value for value in pool if value not in but_not])
+
+
+def _retold(row: Mapping[str, Any], new: Mapping[str, str]) -> dict[str, Any]:
+    return {**row, "value": new.get(row["value"])}
+
+
+def _under(dialogue: Dialogue, persona: tuple[str, ...]) -> Dialogue:
+    oracle = SyntheticOracle(_language(dialogue))
+    replies = [dialogue.messages[index].content for index in dialogue.reply_indices()]
+    relevant = tuple(
+        tuple(index for index, line in enumerate(persona) if oracle.is_right(reply, line=line))
+        for reply in replies
+    )
+    return dataclasses.replace(dialogue, persona=persona, relevant=relevant)
+
+
+def _language(dialogue: Dialogue) -> str:
+    language = dialogue.extra.get("language")
+    if language is None or "truth" not in dialogue.extra:
+        raise PersonalignError(
+            f"dialogue {dialogue.id} has no language and truth, so it is not of the synthetic corpus; "
+            "give dialogues that the corpus generator made"
+        )
+    return str(language)

@@ -1,0 +1,193 @@
+"""Trees behind a key-value cache: what several prompts share is computed once, and every leaf grows in parallel.
+
+A row of the cache holds one dialogue. All its prompts (one per turn, each with its candidate selections) lie in one
+tree; a leaf is a path that is being continued. One forward pass continues the leaves of all rows by a token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from personalign.decoding.cache import SlotCache
+from personalign.trees import DialogueTree, ScoringPlan
+from personalign.trees.masks import additive
+from personalign.trees.scoring import only_rows
+from personalign.trees.tree import IntArray
+
+NO_SLOT = -1
+
+
+@dataclass(slots=True)
+class Leaf:
+    """A path that can be continued: the row, the slots that it sees, its next position, and its next input token."""
+
+    row: int
+    seen: Tensor
+    position: int
+    token: int
+
+
+class Forest:
+    """Trees of B dialogues with the keys and values of their tokens. No gradients."""
+
+    def __init__(self, model: nn.Module, *, rows: int, plan: ScoringPlan, room: int = 256) -> None:
+        self._model = model
+        self._plan = plan
+        self._device = next(model.parameters()).device
+        self._cache = SlotCache(layers=model.config.get_text_config().num_hidden_layers, capacity=room)
+        self.trees = [DialogueTree() for _ in range(rows)]
+        self._slots: list[IntArray] = [np.zeros(0, dtype=np.int64) for _ in range(rows)]
+        self._positions = np.zeros((rows, 0), dtype=np.int64)
+        self._used = 0
+
+    def insert(self, row: int, tokens: Sequence[int]) -> IntArray:
+        """Put a sequence into the row's tree; return its token indices. Nothing is computed before `compute`."""
+        return self.trees[row].insert(tokens)
+
+    def compute(self, scored: Sequence[Sequence[int]] | None = None) -> list[Tensor]:
+        """Run the model over every token that is not in the cache yet.
+
+        `scored` names, per row, token indices among the new ones whose log-probability is wanted; the result has one
+        fp32 tensor per row, in the order asked for. The tokens that predict them must be new as well.
+        """
+        rows = len(self.trees)
+        fresh = [np.arange(len(slots), len(tree)) for slots, tree in zip(self._slots, self.trees, strict=True)]
+        width = max(len(new) for new in fresh)
+        if width == 0:
+            return [torch.zeros(0) for _ in range(rows)]
+        ids = np.zeros((rows, width), dtype=np.int64)
+        positions = np.zeros((rows, width), dtype=np.int64)
+        visible = np.zeros((rows, width, self._used + width), dtype=np.bool_)
+        diagonal = np.arange(width)
+        predicting: list[IntArray] = []
+        targets: list[IntArray] = []
+        for row, (tree, new) in enumerate(zip(self.trees, fresh, strict=True)):
+            slots = np.concatenate([self._slots[row], self._used + np.arange(len(new))])
+            tokens = tree.tokens()
+            ids[row, : len(new)] = tokens[new]
+            positions[row, : len(new)] = tree.positions()[new]
+            if len(new):
+                # Columns of the mask are slots; the tree's own rule speaks of tokens.
+                seen = tree.visible(first=int(new[0]))
+                visible[row, : len(new), slots] = seen.T
+            visible[row, diagonal[len(new) :], self._used + diagonal[len(new) :]] = True
+            self._slots[row] = slots
+            if scored is not None:
+                wanted = np.asarray(scored[row], dtype=np.int64)
+                before = tree.predecessors()[wanted] - (int(new[0]) if len(new) else 0)
+                if (before < 0).any():
+                    raise ValueError("a scored token's predecessor is not among the new tokens")
+                predicting.append(row * width + before)
+                targets.append(tokens[wanted])
+        picked = np.concatenate(predicting) if scored is not None else np.zeros(1, dtype=np.int64)
+        logits = self._run(ids, positions, torch.from_numpy(visible), rows=torch.from_numpy(picked))
+        self._positions = np.concatenate([self._positions, positions], axis=1)
+        self._used += width
+        if scored is None:
+            return [torch.zeros(0) for _ in range(rows)]
+        goal = torch.from_numpy(np.concatenate(targets)).to(self._device)
+        log_probs = -nn.functional.cross_entropy(logits, goal, reduction="none")
+        return list(log_probs.cpu().split([len(item) for item in targets]))
+
+    def leaf(self, row: int, prompt: Sequence[int]) -> Leaf:
+        """A leaf that continues `prompt`, whose tokens before the last have been computed.
+
+        The last token is the leaf's first input, so that its logits are there whatever the cache held.
+        """
+        path = self.trees[row].insert(prompt[:-1])
+        slots = self._slots[row]
+        if len(path) and int(path.max()) >= len(slots):
+            raise ValueError("the prompt is not in the cache yet; insert it and call compute first")
+        seen = torch.zeros(self._used, dtype=torch.bool)
+        seen[torch.from_numpy(slots[path])] = True
+        return Leaf(row=row, seen=seen, position=len(prompt) - 1, token=int(prompt[-1]))
+
+    def keep_seen(self, leaves: Sequence[Leaf]) -> None:
+        """Drop from the cache what no leaf sees, and every tree with it: only the leaves can be continued."""
+        rows = len(self.trees)
+        needed = torch.zeros(rows, self._used, dtype=torch.bool)
+        for leaf in leaves:
+            needed[leaf.row] |= leaf.seen
+        kept = int(needed.sum(dim=1).max())
+        # Needed slots first, in order; rows with fewer are filled up with slots that nobody sees.
+        order = torch.argsort((~needed).to(torch.int8), dim=1, stable=True)[:, :kept]
+        self._cache.keep(order.to(self._device))
+        for leaf in leaves:
+            leaf.seen = leaf.seen[order[leaf.row]]
+        self._used = kept
+        self._positions = np.take_along_axis(self._positions, order.numpy(), axis=1)
+        self.trees = [DialogueTree() for _ in range(rows)]
+        self._slots = [np.zeros(0, dtype=np.int64) for _ in range(rows)]
+
+    def step(self, leaves: Sequence[Leaf]) -> Tensor:
+        """Feed each leaf its token; return the logits of what follows, fp32 [leaves, vocabulary].
+
+        Leaves are updated in place, except for their next token, which the caller chooses.
+        """
+        rows = len(self.trees)
+        columns = np.zeros(len(leaves), dtype=np.int64)
+        filled = np.zeros(rows, dtype=np.int64)
+        for index, leaf in enumerate(leaves):
+            columns[index] = filled[leaf.row]
+            filled[leaf.row] += 1
+        width = int(filled.max())
+        at = np.asarray([leaf.row for leaf in leaves])
+        ids = np.zeros((rows, width), dtype=np.int64)
+        positions = np.zeros((rows, width), dtype=np.int64)
+        ids[at, columns] = [leaf.token for leaf in leaves]
+        positions[at, columns] = [leaf.position for leaf in leaves]
+        visible = torch.zeros(rows, width, self._used + width, dtype=torch.bool)
+        visible[:, torch.arange(width), self._used + torch.arange(width)] = True
+        stacked = torch.zeros(len(leaves), self._used + width, dtype=torch.bool)
+        stacked[:, : self._used] = torch.stack([_widened(leaf.seen, self._used) for leaf in leaves])
+        stacked[torch.arange(len(leaves)), self._used + torch.from_numpy(columns)] = True
+        visible[torch.from_numpy(at), torch.from_numpy(columns)] = stacked
+        logits = self._run(ids, positions, visible, rows=torch.from_numpy(at * width + columns))
+        for index, leaf in enumerate(leaves):
+            leaf.seen = stacked[index]
+            leaf.position += 1
+        self._positions = np.concatenate([self._positions, positions], axis=1)
+        self._used += width
+        return logits
+
+    def _run(self, ids: IntArray, positions: IntArray, visible: Tensor, *, rows: Tensor) -> Tensor:
+        mask = self._masks(visible, positions)
+        with torch.no_grad(), only_rows(self._model, rows.to(self._device)):
+            output = self._model(
+                input_ids=torch.from_numpy(ids).to(self._device),
+                position_ids=torch.from_numpy(positions).to(self._device),
+                attention_mask=mask,
+                past_key_values=self._cache,
+                use_cache=True,
+            )
+        logits: Tensor = output.logits[0].float()
+        return logits
+
+    def _masks(self, visible: Tensor, positions: IntArray) -> object:
+        full = self._as_mask(visible)
+        if self._plan.window is None and not self._plan.layer_types:
+            return full
+        window = visible
+        if self._plan.window is not None:
+            keys = np.concatenate([self._positions, positions], axis=1)
+            near = positions[:, :, None] - keys[:, None, :] < self._plan.window
+            window = visible & torch.from_numpy(near)
+        sliding = self._as_mask(window)
+        if not self._plan.layer_types:
+            return sliding
+        return {kind: sliding if kind == "sliding_attention" else full for kind in self._plan.layer_types}
+
+    def _as_mask(self, visible: Tensor) -> Tensor:
+        mask = visible[:, None].to(self._device)
+        if self._plan.attention == "eager":
+            return additive(mask, dtype=next(self._model.parameters()).dtype)
+        return mask
+
+
+def _widened(seen: Tensor, width: int) -> Tensor:
+    if seen.shape[0] == width:
+        return seen
+    return torch.cat([seen, seen.new_zeros(width - seen.shape[0])])

@@ -1,0 +1,232 @@
+"""Fine-tune an encoder into an NLI judge, and measure judges."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from personalign._files import write_json, write_text
+from personalign._version import __version__
+from personalign.errors import PersonalignError
+from personalign.evaluation.classification import ClassificationScores, classification_scores
+from personalign.evaluation.judge import LABELS, Judge, Progress
+from personalign.evaluation.nli_data import JudgeData, NliRow, Part, judge_data
+from personalign.evaluation.nli_judge import ID_TO_LABEL, JudgeDtype, NliJudge, autocast, encode_pairs
+from personalign.models.encoder import offline_encoder_folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeTraining:
+    """What one training of a judge is made of; see `judge_data` for the rows that it takes.
+
+    `encoder`: folder or hub id; None means the offline MiniLM.
+    `seed` decides the order of the rows, the sampled pairs and the new classification head.
+    """
+
+    data: Path
+    out: Path
+    encoder: str | None = None
+    entailed_pairs: Path | None = None
+    max_entailed: int = 6000
+    max_neutral: int = 4000
+    exclude: tuple[Path, ...] = ()
+    part: Part = "all"
+    epochs: int = 4
+    learning_rate: float = 1e-4
+    warmup_share: float = 0.1
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    batch_size: int = 32
+    max_length: int = 128
+    dtype: JudgeDtype = "float32"
+    device: str = "cpu"
+    seed: int = 0
+
+
+def train_judge(config: JudgeTraining, *, progress: Progress | None = None) -> dict[str, Any]:
+    """Train, measure on the validation rows after every epoch, save; return what `judge.json` holds.
+
+    AdamW with linear warm-up and decay over all updates. The folder `config.out` appears when all is done,
+    and not at all if the run is interrupted. Raises PersonalignError if it is there already.
+    """
+    if config.out.exists():
+        raise PersonalignError(f"{config.out} exists; name another folder, or delete it first")
+    if config.epochs < 1:
+        raise PersonalignError(f"epochs is {config.epochs}; write 1 or more")
+    data = judge_data(
+        config.data,
+        entailed_pairs=config.entailed_pairs,
+        max_entailed=config.max_entailed,
+        max_neutral=config.max_neutral,
+        exclude=config.exclude,
+        part=config.part,
+        seed=config.seed,
+    )
+    judge = _new_judge(config)
+    per_epoch = _fit(judge, data, config=config, progress=progress)
+    record = {
+        "name": config.out.name,
+        "labels": list(LABELS),
+        "pair": "premise = persona line, hypothesis = reply",
+        "valid": per_epoch[-1],
+        "valid_accuracy_per_epoch": [scores["accuracy"] for scores in per_epoch],
+        "rows": dict(data.counts),
+        "settings": {name: _plain(value) for name, value in asdict(config).items()},
+        "personalign": __version__,
+    }
+    with _whole_folder(config.out) as folder:
+        judge.model.save_pretrained(folder)
+        judge.tokenizer.save_pretrained(folder)
+        write_json(folder / "judge.json", record)
+        write_text(folder / "README.md", model_card(record))
+    return record
+
+
+def evaluate_judge(judge: Judge, rows: Sequence[NliRow]) -> ClassificationScores:
+    """Accuracy, macro-F1 and confusion matrix of a judge on labelled rows."""
+    verdicts = judge.judge([(row.premise, row.hypothesis) for row in rows])
+    return classification_scores(
+        np.array([row.label for row in rows]), verdicts.classes(), class_count=len(LABELS)
+    )
+
+
+def _new_judge(config: JudgeTraining) -> NliJudge:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+
+    set_seed(config.seed)
+    source = config.encoder if config.encoder is not None else str(offline_encoder_folder())
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            source,
+            num_labels=len(LABELS),
+            id2label=ID_TO_LABEL,
+            label2id={label: index for index, label in ID_TO_LABEL.items()},
+            ignore_mismatched_sizes=True,
+            dtype=torch.float32,
+        )
+    except (OSError, ValueError) as error:
+        raise PersonalignError(f"'{source}' cannot be loaded as an encoder: {error}") from error
+    return NliJudge(
+        name=config.out.name,
+        model=model.to(config.device),
+        tokenizer=tokenizer,
+        columns=(0, 1, 2),
+        max_length=config.max_length,
+        dtype=config.dtype,
+    )
+
+
+def _fit(
+    judge: NliJudge, data: JudgeData, *, config: JudgeTraining, progress: Progress | None
+) -> list[dict[str, Any]]:
+    """Scores on the validation rows, one entry per epoch."""
+    shuffle = random.Random(config.seed)
+    updates = config.epochs * -(-len(data.train) // config.batch_size)
+    optimizer = torch.optim.AdamW(
+        judge.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    warmup = max(1, round(config.warmup_share * updates))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warmup, (updates - step) / max(1, updates - warmup))
+    )
+    per_epoch: list[dict[str, Any]] = []
+    done = 0
+    for _ in range(config.epochs):
+        judge.model.train()
+        for batch in _batches(data.train, size=config.batch_size, shuffle=shuffle):
+            inputs = encode_pairs(
+                judge.tokenizer,
+                [(row.premise, row.hypothesis) for row in batch],
+                max_length=config.max_length,
+            ).to(config.device)
+            labels = torch.tensor([row.label for row in batch], device=config.device)
+            with autocast(config.dtype, device=judge.model.device.type):
+                logits = judge.model(**inputs).logits
+            loss = torch.nn.functional.cross_entropy(logits.float(), labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(judge.model.parameters(), config.clip_norm)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            done += 1
+            if progress is not None:
+                progress(done, updates)
+        judge.model.eval()
+        per_epoch.append(evaluate_judge(judge, data.valid).as_dict(LABELS))
+    return per_epoch
+
+
+def _batches(rows: Sequence[NliRow], *, size: int, shuffle: random.Random) -> Iterator[list[NliRow]]:
+    """Random batches of rows of like length: sorting within random chunks halves the padding."""
+    order = shuffle.sample(rows, len(rows))
+    chunk = size * 32
+    batches = []
+    for start in range(0, len(order), chunk):
+        like = sorted(order[start : start + chunk], key=lambda row: len(row.premise) + len(row.hypothesis))
+        batches += [like[first : first + size] for first in range(0, len(like), size)]
+    shuffle.shuffle(batches)
+    yield from batches
+
+
+@contextlib.contextmanager
+def _whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `path` only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def model_card(record: dict[str, Any]) -> str:
+    """The README.md of a judge, from what `judge.json` holds."""
+    settings = record["settings"]
+    encoder = settings["encoder"] or "all-MiniLM-L6-v2 (offline copy)"
+    return f"""---
+library_name: transformers
+pipeline_tag: text-classification
+tags: [nli, dialogue, persona]
+---
+# {record["name"]}: an NLI judge for persona dialogue
+
+Says whether a reply (hypothesis) entails, leaves open or contradicts a persona line (premise).
+Classes in order: {", ".join(record["labels"])}. At most {settings["max_length"]} tokens a pair.
+
+- Encoder: {encoder}, fine-tuned for {settings["epochs"]} epochs, learning rate {settings["learning_rate"]},
+  batch {settings["batch_size"]}, {settings["dtype"]}, seed {settings["seed"]}.
+- Data: `{settings["data"]}` (part: {settings["part"]}), entailed pairs `{settings["entailed_pairs"]}`.
+  Rows with a sentence of these files were left out: {", ".join(settings["exclude"]) or "none"};
+  so were rows with a sentence of the data's own validation split.
+- On its {record["rows"]["valid"]} validation rows: accuracy {record["valid"]["accuracy"]:.3f},
+  macro-F1 {record["valid"]["macro_f1"]:.3f}.
+
+Rows:
+
+```json
+{json.dumps(record["rows"], indent=2)}
+```
+
+Written by personalign {record["personalign"]}.
+The judge makes mistakes: report its accuracy with every score.
+"""

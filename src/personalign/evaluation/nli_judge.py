@@ -1,0 +1,124 @@
+"""A judge that is a three-class NLI cross-encoder."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from personalign.errors import PersonalignError
+from personalign.evaluation.judge import LABELS, Pair, Progress, Verdicts, class_of
+
+JudgeDtype = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True)
+class NliJudge:
+    """Judges pairs with a sequence classifier. Build it with `load_judge` or `nli_judge`.
+
+    `columns[k]` is the model's output index of the class `LABELS[k]`, read from the model's configuration.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    columns: tuple[int, int, int]
+    batch_size: int = 64
+    max_length: int = 128
+    dtype: JudgeDtype = "float32"
+    progress: Progress | None = None
+
+    def judge(self, pairs: Sequence[Pair]) -> Verdicts:
+        """Equal pairs are judged once; batches are sorted by length, which changes no verdict."""
+        distinct = sorted(set(pairs), key=lambda pair: (len(pair[0]) + len(pair[1]), pair))
+        probabilities = np.zeros((len(distinct), 3), dtype=np.float32)
+        for start in range(0, len(distinct), self.batch_size):
+            batch = distinct[start : start + self.batch_size]
+            probabilities[start : start + len(batch)] = self._judge_batch(batch).numpy()
+            if self.progress is not None:
+                self.progress(start + len(batch), len(distinct))
+        row = {pair: index for index, pair in enumerate(distinct)}
+        return Verdicts(probabilities[np.array([row[pair] for pair in pairs], dtype=np.int64)])
+
+    @torch.inference_mode()
+    def _judge_batch(self, pairs: Sequence[Pair]) -> torch.Tensor:
+        inputs = encode_pairs(self.tokenizer, pairs, max_length=self.max_length).to(self.model.device)
+        with autocast(self.dtype, device=self.model.device.type):
+            logits = self.model(**inputs).logits
+        probabilities: torch.Tensor = logits.float().softmax(dim=-1)[:, list(self.columns)]
+        return probabilities.cpu()
+
+
+def load_judge(
+    folder: Path | str,
+    *,
+    batch_size: int = 64,
+    max_length: int = 128,
+    dtype: JudgeDtype = "float32",
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> NliJudge:
+    """Load a judge from a folder or hub id, its weights in fp32; `dtype` is what it computes in.
+
+    Raises PersonalignError if it cannot be loaded or its three classes are not named in its configuration.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise PersonalignError(f"'{folder}' cannot be loaded as a judge: {error}") from error
+    return NliJudge(
+        name=Path(folder).name if Path(folder).is_dir() else str(folder),
+        model=model.to(device).eval(),
+        tokenizer=tokenizer,
+        columns=label_columns(model.config.id2label),
+        batch_size=batch_size,
+        max_length=max_length,
+        dtype=dtype,
+        progress=progress,
+    )
+
+
+def label_columns(id2label: dict[int, str]) -> tuple[int, int, int]:
+    """Where a model keeps entailment, neutral and contradiction.
+
+    Raises PersonalignError unless its three labels name these three classes in some order: which output
+    is which differs from model to model and is never assumed.
+    """
+    advice = (
+        f"the model's id2label is {dict(id2label)}; a judge needs three classes named entailment, "
+        f"neutral and contradiction: set id2label in its config.json"
+    )
+    try:
+        column_of = {class_of(name): int(index) for index, name in id2label.items()}
+    except PersonalignError as error:
+        raise PersonalignError(f"{error}; {advice}") from None
+    if len(id2label) != 3 or len(column_of) != 3:
+        raise PersonalignError(advice)
+    return column_of[0], column_of[1], column_of[2]
+
+
+def encode_pairs(tokenizer: Any, pairs: Sequence[Pair], *, max_length: int) -> Any:
+    """Premises and hypotheses as one padded batch; of too long a pair, the longer text loses its end."""
+    return tokenizer(
+        [premise for premise, _ in pairs],
+        [hypothesis for _, hypothesis in pairs],
+        padding=True,
+        truncation=True,
+        max_length=max_length,
+        return_tensors="pt",
+    )
+
+
+def autocast(dtype: JudgeDtype, *, device: str) -> contextlib.AbstractContextManager[Any]:
+    if dtype == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device, dtype=torch.bfloat16)
+
+
+ID_TO_LABEL = dict(enumerate(LABELS))

@@ -1,0 +1,78 @@
+"""From pieces of text to token ids, each piece on its own: no token ever spans two of them."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from personalign.errors import PersonalignError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Ids = tuple[int, ...]
+
+_CACHE_LIMIT = 200_000
+
+
+def one_line(text: str) -> str:
+    """The text with every line break, and the blanks around it, made one space; no blanks at its ends."""
+    return " ".join(part for line in text.splitlines() if (part := line.strip()))
+
+
+class SegmentEncoder:
+    """Encodes pieces of text and remembers the results.
+
+    `structure` is the template's own text, in which special tokens are special. `content` is what people
+    wrote: text that spells a special token stays text there, so no message can close its own turn.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._structure = _remembered(lambda text: tokenizer.encode(text, add_special_tokens=False))
+        self._content = _remembered(
+            lambda text: tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        )
+
+    def structure(self, text: str) -> Ids:
+        return self._structure(text)
+
+    def content(self, text: str) -> Ids:
+        return self._content(text)
+
+
+def _remembered(encode: Callable[[str], list[int]]) -> Callable[[str], Ids]:
+    cache: dict[str, Ids] = {}
+
+    def lookup(text: str) -> Ids:
+        ids = cache.get(text)
+        if ids is None:
+            if len(cache) >= _CACHE_LIMIT:
+                cache.clear()
+            ids = cache[text] = tuple(encode(text))
+        return ids
+
+    return lookup
+
+
+def require_encodable(
+    tokenizer: "PreTrainedTokenizerBase", encoder: SegmentEncoder, texts: tuple[str, ...]
+) -> None:
+    """Raise PersonalignError when the tokenizer loses a text that the template relies on."""
+    for text in texts:
+        ids = encoder.structure(text)
+        if not ids or (tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids):
+            raise PersonalignError(
+                f"the tokenizer cannot write {text!r}, which the prompt template needs (it gives {list(ids)}); "
+                "add it with tokenizer.add_tokens([...]) before the model is built; "
+                "personalign.prompts.structure_texts(language) lists all such texts"
+            )
+
+
+def starts_words_itself(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Whether the tokenizer marks the start of any text as the start of a word, as Llama 2's does."""
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer.encode("a", add_special_tokens=False))
+    return bool(tokens) and str(tokens[0]).startswith("\N{LOWER ONE EIGHTH BLOCK}")
+
+
+def leading_bos(tokenizer: "PreTrainedTokenizerBase") -> Ids:
+    """The beginning-of-text token, if the tokenizer puts one before a text by itself."""
+    ids = tokenizer.encode("")
+    return (ids[0],) if ids and ids[0] == tokenizer.bos_token_id else ()

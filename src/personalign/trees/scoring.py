@@ -1,0 +1,137 @@
+"""The primitive that everything rests on: log-probabilities of branches, per token."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from accelerate.utils import extract_model_from_parallel
+from torch import Tensor, nn
+
+from personalign.errors import PersonalignError
+from personalign.trees.masks import attention_masks
+from personalign.trees.packing import PackedBatch, batches_under, pack, separate
+from personalign.trees.plan import PACKED, ScoringPlan
+from personalign.trees.splitting import split
+from personalign.trees.tree import DialogueTree
+
+
+def token_log_probs(model: nn.Module, batch: PackedBatch, *, plan: ScoringPlan = PACKED) -> Tensor:
+    """Log-probability of each scored token given its path, fp32 [S], with gradients where they are enabled.
+
+    The output layer runs on the S predicting positions alone: full-vocabulary logits of other positions are
+    never made. The log-softmax runs in fp32 whatever the model's dtype.
+
+    Raises PersonalignError for a path beyond `plan.longest`, and for gradients through flex_attention on a CPU.
+    """
+    _check_length(batch, plan=plan)
+    if plan.mode == "packed":
+        masks = attention_masks(batch, plan=plan, dtype=_compute_dtype(model))
+        arguments = {"attention_mask": masks, "position_ids": batch.position_ids}
+    else:
+        # Right padding after a causal path changes nothing before it, so the model's own causal mask serves.
+        arguments = {"attention_mask": _not_padding(batch).long()}
+    with _kernels(batch, plan=plan), _only_rows(model, batch.rows):
+        output = model(input_ids=batch.input_ids, use_cache=False, **arguments)
+    logits = output.logits[0].float()
+    return -nn.functional.cross_entropy(logits, batch.targets, reduction="none")
+
+
+def score(
+    model: nn.Module,
+    trees: Sequence[DialogueTree],
+    *,
+    plan: ScoringPlan = PACKED,
+    budget: int = 8192,
+) -> list[list[Tensor]]:
+    """Log-probabilities per tree, branch and scored token, without gradients.
+
+    Result: for each tree, for each of its branches in order, an fp32 tensor [tokens] on the CPU. `budget` is the
+    number of tokens of one forward pass, padding included; a tree above it is split.
+
+    Example:
+        tree = DialogueTree()
+        tree.add(prompt_ids, reply_ids)
+        [[log_probs]] = score(model, [tree])
+        log_probs.sum()
+    """
+    device = next(model.parameters()).device
+    if plan.mode == "packed":
+        rows = [part for tree in trees for part in split(tree, budget=budget)]
+    else:
+        rows = separate(trees)
+    scored: list[list[Tensor]] = [[] for _ in rows]
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            budget = 0 if plan.mode == "single" else budget
+            for indices in batches_under(rows, length=len, budget=budget):
+                batch = pack([rows[index] for index in indices]).to(device)
+                log_probs = token_log_probs(model, batch, plan=plan).cpu()
+                parts = iter(log_probs.split(batch.branch_lengths().tolist()))
+                for index in indices:
+                    scored[index] = [next(parts) for _ in rows[index].branches]
+    finally:
+        model.train(was_training)
+    flat = (log_probs for row in scored for log_probs in row)
+    return [[next(flat) for _ in tree.branches] for tree in trees]
+
+
+def _check_length(batch: PackedBatch, *, plan: ScoringPlan) -> None:
+    if plan.longest is not None and batch.longest > plan.longest:
+        raise PersonalignError(
+            f"a path of {batch.longest} tokens cannot be scored: this model takes {plan.longest} at most; "
+            "keep fewer turns of history or use a model with a longer context"
+        )
+
+
+@contextlib.contextmanager
+def _kernels(batch: PackedBatch, *, plan: ScoringPlan) -> Iterator[None]:
+    """On a CPU flex_attention has no backward, and with changing lengths its compiled forward fails to build
+    (torch 2.13 writes C++ that the compiler rejects): there it runs uncompiled, without gradients."""
+    if plan.attention != "flex_attention" or batch.input_ids.device.type != "cpu":
+        yield
+        return
+    if torch.is_grad_enabled():
+        raise PersonalignError(
+            "flex_attention cannot train on a CPU: torch has no backward pass for it there; "
+            "write attention: sdpa, or train on a GPU"
+        )
+    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
+        yield
+
+
+def _compute_dtype(model: nn.Module) -> torch.dtype:
+    parameter = next(model.parameters())
+    if torch.is_autocast_enabled(parameter.device.type):
+        return torch.get_autocast_dtype(parameter.device.type)
+    return parameter.dtype
+
+
+def _not_padding(batch: PackedBatch) -> Tensor:
+    return batch.node != batch.limits.shape[1] - 1
+
+
+@contextlib.contextmanager
+def only_rows(model: nn.Module, rows: Tensor) -> Iterator[None]:
+    """Let the output layer see the given positions alone, as a batch of one: [B, L, H] -> [1, S, H]."""
+    head = _output_layer(model)
+
+    def keep(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden = arguments[0]
+        return (hidden.flatten(0, 1)[rows].unsqueeze(0), *arguments[1:])
+
+    handle = head.register_forward_pre_hook(keep)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _output_layer(model: nn.Module) -> nn.Module:
+    """The layer that makes logits, whatever wraps the model (DDP, FSDP, PEFT, torch.compile)."""
+    head: nn.Module = extract_model_from_parallel(model, keep_torch_compile=False).get_output_embeddings()
+    return head
