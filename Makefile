@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Present only while the environment is whole: its absence marks one that was never finished.
-COMPLETE := .venv/.complete
+# Present only while the locked packages are whole: without it an environment was never finished, and starts anew.
+LOCKED := .venv/.locked
+INSTALLED := .venv/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
@@ -14,15 +15,18 @@ export TOKENIZERS_PARALLELISM := false
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-setup: $(COMPLETE)  ## create .venv and install the locked packages and personalign itself
+setup: $(INSTALLED)  ## create .venv and install the locked packages and personalign itself
 
-$(COMPLETE): requirements.lock pyproject.toml
+$(LOCKED): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	    echo "error: $(PYTHON) is missing or older than Python 3.11, which personalign needs;" \
-	         "write for example: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12" >&2; exit 1; }
-	@$(BIN)/python -c 'import pip' 2>/dev/null && test -e $@ || $(PYTHON) -m venv --clear .venv
+	         "write for example: make setup PYTHON=python3.12" >&2; exit 1; }
+	@test -e $@ && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@rm -f $@
 	$(BIN)/python -m pip install --quiet -r requirements.lock
+	@touch $@
+
+$(INSTALLED): $(LOCKED) pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 

@@ -8,6 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no failure.
+settings.register_profile("personalign", deadline=None)
+settings.load_profile("personalign")
 
 SEED = 20250
 

@@ -105,7 +105,7 @@ def test_the_wheel_carries_everything_that_is_read_at_run_time(wheel: Path) -> N
     sources = {
         path.relative_to(package.parent).as_posix()
         for path in package.rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and "__pycache__" not in path.parts
     }
     assert sources <= names
     assert "personalign/py.typed" in names

@@ -162,7 +162,9 @@ def split(
     folder: Annotated[Path, typer.Argument(help="Where the parts go, one NAME.jsonl each.")],
     share: Annotated[
         list[str] | None,
-        typer.Option("--share", help="NAME=SHARE, once per part [train=.8 valid=.1 test=.1]."),
+        typer.Option(
+            "--share", help="NAME=SHARE, once per part; train=.8, valid=.1 and test=.1 when left out."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the assignment.")] = 0,
     format: FormatOption = None,

@@ -1,6 +1,7 @@
 """Any source -> dialogues, and dialogues -> files. A source with a fault is refused whole."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +80,11 @@ def parse(
     rows = _read_rows(source, format=format, columns=columns, split=split)
     faults = list(rows.faults)
     read: list[tuple[int, Dialogue]] = []
+    on_line: Counter[int] = Counter()
     for row in rows.rows:
+        on_line[row.line] += 1
         value = without_empty_turns(row.value) if drop_empty_turns else row.value
-        dialogue, problems = native.parse_row(value, file=source, line=row.line)
+        dialogue, problems = native.parse_row(value, file=source, line=row.line, place=on_line[row.line])
         faults.extend(problems)
         if dialogue is not None:
             read.append((row.line, merged(dialogue) if merge_turns else dialogue))
@@ -151,10 +154,10 @@ def _repeated_ids(read: Sequence[tuple[int, Dialogue]], source: str) -> list[Fau
     first: dict[str, int] = {}
     faults = []
     for line, dialogue in read:
-        earlier = first.setdefault(dialogue.id, line)
-        if earlier != line:
-            problem = f"{dialogue.id!r} is the id of line {earlier} as well"
+        if dialogue.id in first:
+            problem = f"{dialogue.id!r} is the id of line {first[dialogue.id]} as well"
             faults.append(Fault(source, line, "id", problem, "give every dialogue an id of its own"))
+        first.setdefault(dialogue.id, line)
     return faults
 
 

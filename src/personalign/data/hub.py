@@ -38,7 +38,7 @@ def read_rows(source: str, *, columns: Mapping[str, str] | None = None, split: s
     Raises PersonalignError when the table cannot be opened or lacks a column of the map.
     """
     records = _records(source, split)
-    if records.faults or not records.rows:
+    if not records.rows:
         return records
     present = dict.fromkeys(
         key for record in records.rows if isinstance(record.value, dict) for key in record.value
@@ -101,15 +101,21 @@ def _data_set(source: str, split: str | None) -> Iterable[Any]:
 def _csv(text: str, file: str, delimiter: str) -> Rows:
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[Row] = []
+    start = 1
     try:
+        header = list(reader.fieldnames or ())
+        if len(set(header)) < len(header):
+            return Rows((), (Fault(file, 1, "line", "two columns have one name", "rename one of them"),))
+        start = reader.line_num + 1
         for cells in reader:
             if None in cells or None in cells.values():
+                problem = f"has not the {len(header)} cells of the header"
                 remedy = "quote cells that hold the delimiter or a line break"
-                problem = f"has not the {len(reader.fieldnames or ())} cells of the header"
-                return Rows(tuple(rows), (Fault(file, reader.line_num, "line", problem, remedy),))
-            rows.append(Row(reader.line_num, dict(cells)))
+                return Rows(tuple(rows), (Fault(file, start, "line", problem, remedy),))
+            rows.append(Row(start, dict(cells)))
+            start = reader.line_num + 1
     except csv.Error as error:
-        fault = Fault(file, reader.line_num, "line", f"no csv: {error}", "mend the quoting here")
+        fault = Fault(file, start, "line", f"no csv: {error}", "mend the quoting here")
         return Rows(tuple(rows), (fault,))
     return Rows(tuple(rows))
 
@@ -131,17 +137,17 @@ def _complete(columns: Mapping[str, str], present: list[str], source: str) -> di
 
 def _mapped(records: Rows, columns: Mapping[str, str], source: str) -> Rows:
     rows: list[Row] = []
-    faults: list[Fault] = []
+    faults = list(records.faults)
     for record in records.rows:
         if isinstance(record.value, dict):
             row, problems = _native(record.value, columns)
         else:
             row, problems = {}, [("line", f"is {kind(record.value)}", "write an object with the columns")]
         faults += [Fault(source, record.line, *problem) for problem in problems]
-        rows.append(Row(record.line, row))
-    if faults or "response" not in columns:
-        return Rows(() if faults else tuple(rows), tuple(faults))
-    return _joined(rows, source)
+        if not problems:
+            rows.append(Row(record.line, row))
+    joined = _joined(rows, source) if "response" in columns else Rows(tuple(rows))
+    return Rows(joined.rows, (*faults, *joined.faults))
 
 
 def _native(record: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[dict[str, Any], list[_Problem]]:
@@ -209,4 +215,4 @@ def _joined(rows: list[Row], source: str) -> Rows:
         if not problems:
             kept = None if labels is None else [index for index in labels if index >= 0]
             examples.append(pal.Example(row.line, shape[0], shape[1], str(shape[2]), kept))
-    return Rows(() if faults else tuple(pal.join_examples(examples)), tuple(faults))
+    return Rows(tuple(pal.join_examples(examples)), tuple(faults))

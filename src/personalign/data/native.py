@@ -26,14 +26,17 @@ _Problem = tuple[str, str, str]  # field, problem, remedy
 read_rows = read_json_values
 
 
-def parse_row(value: Any, *, file: str, line: int) -> tuple[Dialogue | None, tuple[Fault, ...]]:
+def parse_row(
+    value: Any, *, file: str, line: int, place: int = 1
+) -> tuple[Dialogue | None, tuple[Fault, ...]]:
     """The dialogue of one row, or all of the row's faults.
 
-    A row without `id` is called after its file and line. Keys that personalign does not read stay in
+    A row without `id` is called after its file, its line and, in a JSON array that puts several on a line,
+    its `place` there. Keys that personalign does not read stay in
     `extra`, those of a message under `extra["messages"]`, one object per message.
     """
     faults = tuple(Fault(file, line, *problem) for problem in _problems(value))
-    return (None, faults) if faults else (_build(value, file=file, line=line), ())
+    return (None, faults) if faults else (_build(value, default_id(file, line, place=place)), ())
 
 
 def dialogue_to_row(dialogue: Dialogue) -> dict[str, Any]:
@@ -59,14 +62,14 @@ def dialogue_to_row(dialogue: Dialogue) -> dict[str, Any]:
     return {**extra, **row}
 
 
-def default_id(file: str, line: int) -> str:
+def default_id(file: str, line: int, *, place: int = 1) -> str:
     name = Path(file).name
     while Path(name).suffix in _SUFFIXES:
         name = Path(name).stem
-    return f"{name}:{line}"
+    return f"{name}:{line}" if place == 1 else f"{name}:{line}.{place}"
 
 
-def _build(row: Mapping[str, Any], *, file: str, line: int) -> Dialogue:
+def _build(row: Mapping[str, Any], name: str) -> Dialogue:
     given = row.get("id")
     extra = {key: value for key, value in row.items() if key not in FIELDS}
     message_keys = [
@@ -76,7 +79,7 @@ def _build(row: Mapping[str, Any], *, file: str, line: int) -> Dialogue:
     if any(message_keys):
         extra["messages"] = message_keys
     return Dialogue(
-        id=default_id(file, line) if given is None else str(given),
+        id=name if given is None else str(given),
         persona=tuple(row.get("persona") or ()),
         messages=tuple(Turn(message["role"], message["content"]) for message in row["messages"]),
         partner_persona=tuple(line for line in row.get("partner_persona") or () if line.strip()),
@@ -109,10 +112,9 @@ def _problems(row: Any) -> Iterator[_Problem]:
         yield from _message_problems(f"messages[{index}]", message)
     replies = [m.get("content") for m in messages if isinstance(m, dict) and m.get("role") == "assistant"]
     yield from _candidate_problems(row.get("candidates"), replies)
-    persona = row.get("persona")
-    yield from _relevant_problems(
-        row.get("relevant"), len(replies), len(persona) if isinstance(persona, list) else 0
-    )
+    persona = row.get("persona") or []
+    if isinstance(persona, list):
+        yield from _relevant_problems(row.get("relevant"), len(replies), len(persona))
 
 
 def _misspelt_keys(row: Mapping[str, Any]) -> Iterator[_Problem]:

@@ -33,6 +33,7 @@ class _Episode:
     partner_persona: list[str] = field(default_factory=list)
     messages: list[dict[str, str]] = field(default_factory=list)
     candidates: list[list[str]] = field(default_factory=list)
+    is_whole: bool = True
 
     def row(self) -> Row:
         value: dict[str, Any] = {"persona": self.persona, "messages": self.messages}
@@ -67,8 +68,10 @@ def read_rows(text: str, *, file: str) -> Rows:
             problem = f"the numbering goes from {previous} to {number}"
             faults.append(Fault(file, line, "number", problem, "count up, and start a dialogue with 1"))
         previous = number
-        faults.extend(Fault(file, line, *problem) for problem in _take(episodes[-1], match[2]))
-    return Rows(tuple(episode.row() for episode in episodes), tuple(faults))
+        problems = [Fault(file, line, *problem) for problem in _take(episodes[-1], match[2])]
+        episodes[-1].is_whole &= not problems
+        faults.extend(problems)
+    return Rows(tuple(episode.row() for episode in episodes if episode.is_whole), tuple(faults))
 
 
 def _take(episode: _Episode, content: str) -> Iterator[tuple[str, str, str]]:

@@ -106,7 +106,8 @@ def _array_values(text: str, file: str) -> Rows:
     rows: list[Row] = []
     place = _skip_gap(text, text.index("[") + 1)
     line, counted = 1, 0
-    while text[place : place + 1] != "]":
+    separator = text[place : place + 1]
+    while separator != "]":
         line, counted = line + text.count("\n", counted, place), place
         try:
             value, place = _DECODER.raw_decode(text, place)

@@ -9,8 +9,11 @@ entailed: noisy, and never those of TEST.
 import argparse
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from personalign.data.dialogue import Dialogue
 from personalign.data.formats import read_dialogues
@@ -24,6 +27,7 @@ from personalign.labels.labeller import (
     Labeller,
     Labels,
     NliLabeller,
+    TextEncoder,
     labels_above,
 )
 
@@ -39,6 +43,19 @@ class Row:
     threshold: float
     train_accuracy: float | None
     test: Agreement
+
+
+@dataclass(frozen=True, slots=True)
+class _RememberingEncoder:
+    """Encodes every text once, however many labellers ask for it."""
+
+    encoder: TextEncoder
+    known: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        new = [text for text in dict.fromkeys(texts) if text not in self.known]
+        self.known.update(zip(new, self.encoder.encode(new), strict=True))
+        return np.stack([self.known[text] for text in texts])
 
 
 def joined_labels(dialogues: Sequence[Dialogue], pairs: Collection[tuple[str, str]]) -> Labels:
@@ -131,7 +148,7 @@ def main() -> None:
 
     from personalign.models.encoder import load_encoder
 
-    encoder = load_encoder()
+    encoder = _RememberingEncoder(load_encoder())
     labellers: list[Labeller] = [
         IdfOverlapLabeller(),
         CosineLabeller(encoder),

@@ -60,8 +60,8 @@ def require_encodable(
         ids = encoder.structure(text)
         if not ids or (tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids):
             raise PersonalignError(
-                f"the tokenizer cannot write {text!r}, which the prompt template needs (it gives {list(ids)}); "
-                "add it with tokenizer.add_tokens([...]) before the model is built; "
+                f"the tokenizer cannot write {text!r}, which the prompt template needs; it gives "
+                f"{list(ids)}. Add it with tokenizer.add_tokens([...]) before the model is built: "
                 "personalign.prompts.structure_texts(language) lists all such texts"
             )
 
@@ -76,3 +76,13 @@ def leading_bos(tokenizer: "PreTrainedTokenizerBase") -> Ids:
     """The beginning-of-text token, if the tokenizer puts one before a text by itself."""
     ids = tokenizer.encode("")
     return (ids[0],) if ids and ids[0] == tokenizer.bos_token_id else ()
+
+
+def end_of_text(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Raises PersonalignError where the tokenizer has no end token."""
+    if tokenizer.eos_token_id is None:
+        raise PersonalignError(
+            "the tokenizer has no end-of-text token, and without one a reply never ends; set "
+            'tokenizer.eos_token (for example "<eos>"), or "eos_token" in the model\'s tokenizer_config.json'
+        )
+    return int(tokenizer.eos_token_id)

@@ -50,18 +50,14 @@ class PromptSettings:
             )
         if not 0 < self.reserve < self.max_tokens:
             raise PersonalignError(
-                f"prompts: reserve is {self.reserve} and max_tokens {self.max_tokens}, which leaves no room for "
-                "a prompt or a target; write 0 < reserve < max_tokens"
+                f"prompts: reserve is {self.reserve} and max_tokens {self.max_tokens}, which leaves no room "
+                "for a prompt or a target; write 0 < reserve < max_tokens"
             )
 
     @property
     def budget(self) -> int:
         """The most tokens that a prompt may have."""
         return self.max_tokens - self.reserve
-
-    @property
-    def numbers_lines(self) -> bool:
-        return self.numbered or self.template == "paper"
 
 
 def _require_one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:

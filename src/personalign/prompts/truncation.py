@@ -22,8 +22,8 @@ class Window:
 def choose_window(turn: int, *, history: int | None, budget: int, length: Callable[[int], int]) -> Window:
     """The longest window before message `turn` whose prompts have at most `budget` tokens.
 
-    `length(first)` is the length in tokens of the longest prompt that shows the messages `first` to `turn - 1`.
-    It must not grow with `first`. The last turn is always kept.
+    `length(first)` is the length in tokens of the longest prompt that shows the messages `first` to
+    `turn - 1`. It must not grow with `first`. The last turn is always kept.
     """
     oldest = max(0, turn - history) if history is not None else 0
     newest = max(oldest, turn - 1)

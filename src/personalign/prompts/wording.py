@@ -48,13 +48,13 @@ WORDINGS: dict[Language, Wording] = {
         chat_reply="Reply:",
         chat_opening="(The conversation begins.)",
         paper_select=(
-            "You speak as the assistant in a casual conversation, and your persona is given below. Look at the "
-            "conversation so far and decide whether one line of the persona matters for what you say next. "
-            "Answer with that line. If no line matters, answer: No persona line is relevant."
+            "You speak as the assistant in a casual conversation, and your persona is given below. Look at "
+            "the conversation so far and decide whether one line of the persona matters for what you say "
+            "next. Answer with that line. If no line matters, answer: No persona line is relevant."
         ),
         paper_reply=(
-            "You speak as the assistant in a casual conversation, and your persona is given below. Look at the "
-            "conversation so far and say what you say next, in keeping with the persona."
+            "You speak as the assistant in a casual conversation, and your persona is given below. Look at "
+            "the conversation so far and say what you say next, in keeping with the persona."
         ),
         paper_highlight="Pay attention above all to:",
         paper_without=(

@@ -12,8 +12,8 @@ from personalign.trees.plan import Attention, ScoringPlan
 def attention_masks(batch: PackedBatch, *, plan: ScoringPlan, dtype: torch.dtype) -> Any:
     """What to pass as `attention_mask`: one mask, or a dict of one mask per kind of layer.
 
-    A sliding window is counted in positions along the path, as it would be in the path run alone: a token sees
-    those of its path whose position is less than `window` behind its own.
+    A sliding window is counted in positions along the path, as it would be in the path run alone: a token
+    sees those of its path whose position is less than `window` behind its own.
     """
     full = _mask(batch, window=None, attention=plan.attention, dtype=dtype)
     if plan.window is None and not plan.layer_types:

@@ -119,13 +119,11 @@ def separate(trees: Iterable[DialogueTree]) -> list[DialogueTree]:
     return alone
 
 
-def batches_under(
-    items: Sequence[Item], *, length: Callable[[Item], int], budget: int
-) -> list[list[int]]:
+def batches_under(items: Sequence[Item], *, length: Callable[[Item], int], budget: int) -> list[list[int]]:
     """Indices of items in batches whose padded size (rows x longest) stays within `budget` tokens.
 
-    Sorted by length, longest first, so that little is padding and the largest batch comes first: what does not
-    fit into memory fails at once. An item above the budget gets a batch of its own.
+    Sorted by length, longest first, so that little is padding and the largest batch comes first: what does
+    not fit into memory fails at once. An item above the budget gets a batch of its own.
     """
     order = sorted(range(len(items)), key=lambda index: -length(items[index]))
     result: list[list[int]] = []

@@ -23,7 +23,8 @@ def token_log_probs(model: nn.Module, batch: PackedBatch, *, plan: ScoringPlan =
     The output layer runs on the S predicting positions alone: full-vocabulary logits of other positions are
     never made. The log-softmax runs in fp32 whatever the model's dtype.
 
-    Raises PersonalignError for a path beyond `plan.longest`, and for gradients through flex_attention on a CPU.
+    Raises PersonalignError for a path beyond `plan.longest`, and for gradients through flex_attention on a
+    CPU.
     """
     _check_length(batch, plan=plan)
     if plan.mode == "packed":
@@ -32,7 +33,7 @@ def token_log_probs(model: nn.Module, batch: PackedBatch, *, plan: ScoringPlan =
     else:
         # Right padding after a causal path changes nothing before it, so the model's own causal mask serves.
         arguments = {"attention_mask": _not_padding(batch).long()}
-    with _kernels(batch, plan=plan), _only_rows(model, batch.rows):
+    with _kernels(batch, plan=plan), only_rows(model, batch.rows):
         output = model(input_ids=batch.input_ids, use_cache=False, **arguments)
     logits = output.logits[0].float()
     return -nn.functional.cross_entropy(logits, batch.targets, reduction="none")
@@ -47,8 +48,8 @@ def score(
 ) -> list[list[Tensor]]:
     """Log-probabilities per tree, branch and scored token, without gradients.
 
-    Result: for each tree, for each of its branches in order, an fp32 tensor [tokens] on the CPU. `budget` is the
-    number of tokens of one forward pass, padding included; a tree above it is split.
+    Result: for each tree, for each of its branches in order, an fp32 tensor [tokens] on the CPU. `budget` is
+    the number of tokens of one forward pass, padding included; a tree above it is split.
 
     Example:
         tree = DialogueTree()

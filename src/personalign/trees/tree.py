@@ -28,7 +28,7 @@ ROOT = 0
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A run of tokens. `attach` counts the parent's own tokens that the node sees; `depth` is its first position."""
+    """A run of tokens. `attach` counts the parent's own tokens that it sees; `depth` is its first position."""
 
     parent: int
     attach: int
@@ -96,7 +96,7 @@ class DialogueTree:
         return len(self.nodes) - 1
 
     def insert(self, tokens: Sequence[int]) -> IntArray:
-        """Store a whole sequence, sharing every beginning that the tree has already; return its token indices.
+        """Store a sequence, sharing every beginning that the tree has already; return its token indices.
 
         Insert long histories before short ones: the trunk then is one node.
         """
@@ -138,8 +138,8 @@ class DialogueTree:
     def score_tokens(self, indices: Sequence[int]) -> Branch:
         """Score tokens that are stored already, given by index in the order of their path.
 
-        Raises ValueError for no tokens, for tokens that do not lie on one path in that order, and for the first
-        token of a path.
+        Raises ValueError for no tokens, for tokens that do not lie on one path in that order, and for the
+        first token of a path.
         """
         if not len(indices):
             raise ValueError("a branch needs at least one token to score")
@@ -202,7 +202,7 @@ class DialogueTree:
         return table
 
     def visible(self, *, first: int = 0) -> BoolArray:
-        """Which token (row) sees which (column), shape [tokens - first, tokens], for the tokens from `first` on."""
+        """Which token (row, from `first` on) sees which (column), shape [tokens - first, tokens]."""
         mask = np.zeros((len(self) - first, len(self)), dtype=np.bool_)
         limits = self.limits()
         for index, node in enumerate(self.nodes):

@@ -18,6 +18,9 @@ from personalign.errors import PersonalignError
 Split = Literal["train", "align", "stop", "test", "unseen"]
 SPLITS: tuple[Split, ...] = ("train", "align", "stop", "test", "unseen")
 
+# Far below the 41,184 sets of five unseen facts, so that a new one is found at once.
+_MOST_UNSEEN = 20_000
+
 # Wordings that a split is told in. Held-out wordings in `stop` let thresholds be set on what test is like.
 _PART: Mapping[Split, Part] = {
     "train": "train",
@@ -70,7 +73,7 @@ def generate(
     `sessions_per_person` dialogues, each with another partner, of `exchanges` (1 to 20) messages by either
     speaker. About 45 % of the replies express no line; more where `exchanges` is above 9, for want of lines.
 
-    `Dialogue.extra` holds `language` and `truth`, per assistant turn an object with `act`, `kind` and `value`:
+    `Dialogue.extra` holds `language` and `truth`, per assistant turn an object of `act`, `kind` and `value`:
     `kind` is what was asked or told (null for small talk), `value` what the reply must state (null for none).
 
     Raises PersonalignError for an unknown language or split, and for numbers out of range.
@@ -114,6 +117,8 @@ def _check(people: Mapping[str, int], *, sessions_per_person: int, exchanges: in
             raise PersonalignError(f"people: there is no split '{split}'; write one of {', '.join(SPLITS)}")
         if count < 0:
             raise PersonalignError(f"people: {split} is {count}; write 0 or more")
+    if people.get("unseen", 0) > _MOST_UNSEEN:
+        raise PersonalignError(f"people: unseen is {people['unseen']}; write at most {_MOST_UNSEEN}")
     if sessions_per_person < 1:
         raise PersonalignError(f"sessions_per_person is {sessions_per_person}; write 1 or more")
     if not 1 <= exchanges <= MOST_EXCHANGES:

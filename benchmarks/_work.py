@@ -1,0 +1,44 @@
+"""What a worker process is asked to do, and what it answers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+LEARNING_RATE = 1e-4
+MAX_GRAD_NORM = 1.0
+BATCH_EXAMPLES = 16
+BETA = 0.1
+
+Task = Literal["ours", "peer", "peer-batch", "agreement", "peak"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One measurement. `micro_batch` is the peer's per-device batch size, in rows or pairs."""
+
+    task: Task
+    workload: Path
+    threads: int
+    size: str = "10M"
+    stage: str = "stage1"
+    history: str = "full"
+    bf16: bool = False
+    dialogues: int = 1
+    micro_batch: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One side of one row. Seconds include the optimizer and, for DPO, the reference pass."""
+
+    examples: int
+    seconds: float
+    reference_seconds: float
+    tokens: int
+    operations: float
+    memory_bytes: int
+    loss: float
+
+    @property
+    def rate(self) -> float:
+        return self.examples / self.seconds

@@ -1,0 +1,97 @@
+"""Small backbones from scratch: learn to copy, then learn the language of the dialogues."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+Progress = Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CopyWarmup:
+    """Copying a persona line into a reply does not emerge by itself in minutes; this exercise makes it.
+
+    A row is `lines` lines of `line_length` random tokens, then the same lines in another order behind a random
+    gap of positions up to `gap`. Given the first token of a repeated line, the rest can be copied. Training ends
+    at `accuracy` on those tokens, or after `max_steps`.
+    """
+
+    lines: int = 5
+    line_length: int = 5
+    gap: int = 128
+    batch: int = 16
+    learning_rate: float = 4e-3
+    warmup_steps: int = 50
+    accuracy: float = 0.95
+    max_steps: int = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    steps: int
+    accuracy: float
+    seconds: float
+
+
+def copy_warmup(
+    model: nn.Module,
+    settings: CopyWarmup,
+    *,
+    token_ids: Sequence[int],
+    seed: int,
+    progress: Progress | None = None,
+) -> CopyResult:
+    """Train `model` in place to copy; `token_ids` are the tokens that lines are drawn from."""
+    start = time.monotonic()
+    generator = np.random.default_rng((seed, 0xC0FFEE))
+    device = next(model.parameters()).device
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    vocabulary = np.asarray(token_ids)
+    recent: list[float] = []
+    model.train()
+    step = 0
+    for step in range(1, settings.max_steps + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * min(1.0, step / settings.warmup_steps)
+        ids, positions, copied = _copy_rows(settings, vocabulary, generator)
+        output = model(
+            input_ids=torch.from_numpy(ids).to(device), position_ids=torch.from_numpy(positions).to(device)
+        )
+        # Only the copied tokens can be known; each is predicted from the token before it.
+        rows, columns = np.nonzero(copied)
+        logits = output.logits[torch.from_numpy(rows), torch.from_numpy(columns - 1)]
+        goal = torch.from_numpy(ids[rows, columns]).to(device)
+        loss = nn.functional.cross_entropy(logits.float(), goal)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        recent = [*recent[-9:], float((logits.argmax(-1) == goal).float().mean())]
+        accuracy = sum(recent) / len(recent)
+        if progress is not None:
+            progress(step, settings.max_steps, {"copied": accuracy})
+        if len(recent) == 10 and accuracy >= settings.accuracy:
+            break
+    return CopyResult(steps=step, accuracy=sum(recent) / len(recent), seconds=time.monotonic() - start)
+
+
+def _copy_rows(
+    settings: CopyWarmup, vocabulary: np.ndarray, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Token ids, positions and which tokens can be copied, each [batch, 2 * lines * line_length]."""
+    half = settings.lines * settings.line_length
+    shape = (settings.batch, settings.lines, settings.line_length)
+    lines = generator.choice(vocabulary, size=shape)
+    order = generator.permuted(np.tile(np.arange(settings.lines), (settings.batch, 1)), axis=1)
+    repeated = np.take_along_axis(lines, order[:, :, None], axis=1)
+    ids = np.concatenate([lines.reshape(settings.batch, half), repeated.reshape(settings.batch, half)], axis=1)
+    gaps = generator.integers(0, settings.gap + 1, size=(settings.batch, 1))
+    positions = np.tile(np.arange(2 * half), (settings.batch, 1))
+    positions[:, half:] += gaps
+    copied = np.zeros_like(ids, dtype=bool)
+    copied[:, half:] = np.arange(half) % settings.line_length > 0
+    return ids, positions, copied

@@ -1,0 +1,172 @@
+"""PAL: persona-aware learning, then persona alignment, then select-then-generate.
+
+"Persona-Aware Alignment Framework for Personalized Dialogue Generation". The three steps, as functions:
+
+1. `persona_aware_learning` (section 2.1): from every turn two examples, mixed: choose the persona line that the
+   gold reply expresses, or none; reply with that line highlighted. Objective: nll.
+2. `alignment_pairs` (section 2.2): the gold reply against the reply that the stage-1 model itself gave under a prompt
+   without persona. Both hang off the prompt that highlights the gold line. Objective: DPO against the stage-1 model.
+3. At inference the model selects, then generates (section 2.3): `personalign.decoding.respond`.
+
+On trees both tasks of a turn share its history, and the reply hangs off the selection that it rests on.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from personalign.data.dialogue import Dialogue
+from personalign.decoding.selection import labelled_line
+from personalign.models import LoadedModel, autocast
+from personalign.prompts import UNSELECTED, Prompter
+from personalign.training.examples import Example, GrownTree, Path
+from personalign.training.trainer import forward_trees
+from personalign.trees import batches_under
+
+# Table 5 of the paper. `without_mix` skips stage 1, `without_alignment` stage 2; `only_selection` and
+# `only_generation` keep one task of stage 1; `without_pairs` trains stage 2 on the gold replies alone.
+Ablation = Literal[
+    "none", "without_mix", "without_alignment", "only_selection", "only_generation", "without_pairs"
+]
+
+
+@dataclass(slots=True)
+class Dropped:
+    """Turns that gave no example, by reason; nothing disappears silently."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, reason: str) -> None:
+        self.counts[reason] += 1
+
+
+def fine_tuning(
+    dialogues: Iterable[Dialogue], prompter: Prompter, *, dropped: Dropped, trunk_weight: float = 0.0
+) -> list[Example]:
+    """The baseline: all persona lines and the history, then the reply; nothing selected."""
+    examples = []
+    for dialogue in dialogues:
+        for turn in _fitting_turns(dialogue, prompter, dropped):
+            reply = prompter.reply_target(dialogue.messages[turn].content)
+            path = Path("reply", prompter.reply(dialogue, turn, line=UNSELECTED), reply)
+            examples.append(Example(dialogue.id, turn, (path,)))
+    return _with_trunk(examples, weight=trunk_weight)
+
+
+def persona_aware_learning(
+    dialogues: Iterable[Dialogue],
+    prompter: Prompter,
+    *,
+    dropped: Dropped,
+    ablation: Ablation = "none",
+    trunk_weight: float = 0.0,
+) -> list[Example]:
+    """Stage 1, the mix of dialogue-informed persona selection and persona-enhanced generation.
+
+    `trunk_weight` adds the history itself as a language-modelling target; the paper has none, small models gain.
+    """
+    examples = []
+    for dialogue in dialogues:
+        for turn in _fitting_turns(dialogue, prompter, dropped):
+            line = labelled_line(dialogue, turn)
+            paths = []
+            if ablation != "only_generation":
+                selection = prompter.select_target(dialogue, line)
+                paths.append(Path("selection", prompter.select(dialogue, turn), selection))
+            if ablation != "only_selection":
+                reply = prompter.reply_target(dialogue.messages[turn].content)
+                paths.append(Path("reply", prompter.reply(dialogue, turn, line=line), reply))
+            examples.append(Example(dialogue.id, turn, tuple(paths)))
+    return _with_trunk(examples, weight=trunk_weight)
+
+
+def alignment_pairs(
+    dialogues: Sequence[Dialogue],
+    rejected: Sequence[Sequence[str]],
+    prompter: Prompter,
+    *,
+    dropped: Dropped,
+    only_labelled: bool = False,
+) -> list[Example]:
+    """Stage 2: gold reply against the model's own reply without a persona, under the prompt with the gold line.
+
+    `rejected` holds, per dialogue, one reply per assistant turn. Pairs whose replies are equal, or whose rejected
+    reply is empty, teach nothing and are dropped and counted; `only_labelled` keeps turns labelled with a line.
+    """
+    examples = []
+    for dialogue, replies in zip(dialogues, rejected, strict=True):
+        reply_of = dict(zip(dialogue.reply_indices(), replies, strict=True))
+        for turn in _fitting_turns(dialogue, prompter, dropped):
+            gold, other = dialogue.messages[turn].content, reply_of[turn]
+            line = labelled_line(dialogue, turn)
+            if only_labelled and line is None:
+                dropped.add("labelled none")
+            elif not other.strip():
+                dropped.add("empty rejected reply")
+            elif other.split() == gold.split():
+                dropped.add("rejected reply equals gold")
+            else:
+                prompt = prompter.reply(dialogue, turn, line=line)
+                chosen = Path("chosen", prompt, prompter.reply_target(gold))
+                worse = Path("rejected", prompt, prompter.reply_target(other))
+                examples.append(Example(dialogue.id, turn, (chosen, worse)))
+    return examples
+
+
+def gold_alone(dialogues: Iterable[Dialogue], prompter: Prompter, *, dropped: Dropped) -> list[Example]:
+    """Stage 2 without pairs construction (Table 5): the gold replies as nll targets."""
+    return persona_aware_learning(dialogues, prompter, dropped=dropped, ablation="only_generation")
+
+
+def with_reference(
+    loaded: LoadedModel, trees: Sequence[GrownTree], *, budget: int
+) -> list[GrownTree]:
+    """Score every branch once with the model as it is now, the reference of stage 2; same packing, same dtype."""
+    scored: dict[int, GrownTree] = {}
+    loaded.model.eval()
+    with torch.no_grad(), autocast(loaded.precision):
+        for indices in batches_under(trees, length=len, budget=budget):
+            held = [trees[index] for index in indices]
+            batch, log_probs = forward_trees(loaded.model, held, plan=loaded.plan)
+            sums = batch.branch_sums(log_probs).cpu()
+            parts = sums.split([len(tree.tree.branches) for tree in held])
+            scored.update(
+                (index, tree.with_reference(part))
+                for index, tree, part in zip(indices, held, parts, strict=True)
+            )
+    return [scored[index] for index in range(len(trees))]
+
+
+def _fitting_turns(dialogue: Dialogue, prompter: Prompter, dropped: Dropped) -> list[int]:
+    turns = []
+    for turn in dialogue.reply_indices():
+        window = prompter.window(dialogue, turn)
+        if not window.fits:
+            dropped.add("longer than max_tokens")
+            continue
+        if window.trimmed:
+            dropped.add("kept, oldest turns trimmed")
+        turns.append(turn)
+    return turns
+
+
+def _with_trunk(examples: Sequence[Example], *, weight: float) -> list[Example]:
+    """Add each dialogue's longest prompt as a target of its own, at the given weight per token."""
+    if not weight:
+        return list(examples)
+    longest: dict[str, Example] = {}
+    for example in examples:
+        held = longest.get(example.dialogue)
+        if held is None or len(example.paths[0].prompt) > len(held.paths[0].prompt):
+            longest[example.dialogue] = example
+    result = []
+    for example in examples:
+        if longest[example.dialogue] is example:
+            prompt = example.paths[0].prompt
+            trunk = Path("trunk", prompt[:1], prompt[1:], weight)
+            example = Example(example.dialogue, example.turn, (*example.paths, trunk))
+        result.append(example)
+    return result

@@ -1,0 +1,111 @@
+"""The dialogues of a run, by part: train, align, stop, test, and what a corpus has besides."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from personalign.data.dialogue import Dialogue
+from personalign.data.formats import read_dialogues, write_dialogues
+from personalign.data.native import dialogue_to_row
+from personalign.data.split import split_by_persona
+from personalign.errors import PersonalignError
+from personalign.methods.recipe import FileData, Recipe
+
+DATA_FOLDER = "PERSONALIGN_DATA"
+Parts = dict[str, list[Dialogue]]
+
+
+def load_parts(recipe: Recipe) -> Parts:
+    """Make or read the dialogues of each part. Splits are disjoint by persona set."""
+    if recipe.data.synthetic is not None:
+        from personalign.data.synthetic import generate, shuffle_personas, swap_personas
+
+        sizes = recipe.data.synthetic
+        corpus = generate(
+            recipe.language,
+            seed=sizes.seed,
+            people={
+                "train": sizes.train,
+                "align": sizes.align,
+                "stop": sizes.stop,
+                "test": sizes.test,
+                "unseen": sizes.unseen,
+            },
+            exchanges=sizes.exchanges,
+        )
+        parts = {name: list(dialogues) for name, dialogues in corpus.splits().items()}
+        swapped = swap_personas(parts["test"], seed=sizes.seed)
+        # The history stays as it was: only whom the model is meant to be changes.
+        parts["swapped"] = [
+            replace(dialogue, persona=other.persona) for dialogue, other in zip(parts["test"], swapped, strict=True)
+        ]
+        parts["shuffled"] = shuffle_personas(parts["test"], seed=sizes.seed)
+        return parts
+    files = recipe.data.files
+    assert files is not None
+    dialogues = _read(files, files.train, recipe.language)[: files.limit]
+    shares = {
+        "train": 1.0 - files.align_share - files.stop_share,
+        "align": files.align_share,
+        "stop": files.stop_share,
+    }
+    parts = split_by_persona(dialogues, shares, seed=recipe.data.split_seed)
+    parts["test"] = _read(files, files.test, recipe.language)[: files.test_limit]
+    return parts
+
+
+def locate(files: FileData, key: str) -> str:
+    """The path or hub id that a key stands for: an existing path, a file of the data folder, a hub id, in this order."""
+    if Path(key).exists():
+        return key
+    folder = os.environ.get(DATA_FOLDER)
+    if folder:
+        for ending in ("", ".jsonl", ".jsonl.gz"):
+            candidate = Path(folder) / f"{key}{ending}"
+            if candidate.is_file():
+                return str(candidate)
+    if key in files.hub:
+        return files.hub[key]
+    if "/" in key:
+        return key
+    place = f"the folder {folder} has no {key}.jsonl or {key}.jsonl.gz" if folder else f"{DATA_FOLDER} is not set"
+    raise PersonalignError(
+        f"data: '{key}' is no file here, and {place}; set {DATA_FOLDER} to the folder that holds it, or give a path "
+        "or a hub id with --set data.files.train=..."
+    )
+
+
+def write_parts(folder: Path, parts: Parts) -> None:
+    for name, dialogues in parts.items():
+        write_dialogues(folder / f"{name}.jsonl.gz", dialogues)
+
+
+def read_parts(folder: Path) -> Parts:
+    return {path.name.removesuffix(".jsonl.gz"): read_dialogues(str(path)) for path in sorted(folder.glob("*.jsonl.gz"))}
+
+
+def fingerprint(dialogues: Sequence[Dialogue]) -> str:
+    """A hash of what the dialogues say, whatever file they came from."""
+    digest = hashlib.sha256()
+    for dialogue in dialogues:
+        digest.update(json.dumps(dialogue_to_row(dialogue), sort_keys=True, ensure_ascii=False).encode())
+    return digest.hexdigest()[:16]
+
+
+def source_fingerprint(recipe: Recipe) -> dict[str, Any]:
+    """What decides the parts: the recipe's section and, for files, their size and time."""
+    values: dict[str, Any] = recipe.data.model_dump(mode="json")
+    if recipe.data.files is not None:
+        for key in (recipe.data.files.train, recipe.data.files.test):
+            path = Path(locate(recipe.data.files, key))
+            if path.is_file():
+                values[f"bytes of {key}"] = path.stat().st_size
+    return values
+
+
+def _read(files: FileData, key: str, language: str) -> list[Dialogue]:
+    return read_dialogues(locate(files, key), columns=files.columns or None)

@@ -1,0 +1,289 @@
+"""A recipe: everything that decides what a run computes, in one YAML file."""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from personalign.errors import PersonalignError
+
+Language = Literal["en", "zh"]
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SyntheticData(_Section):
+    """The synthetic corpus; numbers of people per split."""
+
+    train: Positive = 1200
+    align: Positive = 150
+    stop: Positive = 60
+    test: Positive = 100
+    unseen: Positive = 40
+    exchanges: Positive = 7
+    seed: int = 1
+
+
+class FileData(_Section):
+    """Dialogue files, each given by key, path or Hugging Face hub id.
+
+    A key names a file of the folder that the environment variable PERSONALIGN_DATA names; where that is unset, `hub`
+    maps keys to hub ids. Alignment and stopping parts are carved out of `train` by persona set.
+    """
+
+    train: str
+    test: str
+    pretrain: tuple[str, ...] = ()
+    hub: dict[str, str] = {}
+    columns: dict[str, str] = {}
+    align_share: Share = 0.15
+    stop_share: Share = 0.04
+    entailed_pairs: str | None = None
+    judge_pairs: str | None = None
+    limit: Positive | None = None
+    test_limit: Positive | None = None
+
+
+class Labels(_Section):
+    """Where relevance labels of training dialogues come from; `given` takes those in the files."""
+
+    method: Literal["given", "nli", "idf", "cosine", "cosine-idf"] = "given"
+    threshold: float | None = None
+
+
+class Data(_Section):
+    synthetic: SyntheticData | None = None
+    files: FileData | None = None
+    labels: Labels = Labels()
+    split_seed: int = 1
+
+
+class Lora(_Section):
+    """LoRA as in the paper's release; `plus_ratio` is LoRA+'s lr_B / lr_A."""
+
+    r: Positive = 16
+    alpha: Positive = 32
+    dropout: float = 0.0
+    targets: tuple[str, ...] | None = None
+    plus_ratio: float | None = 16.0
+
+
+class Scratch(_Section):
+    """A backbone made from nothing."""
+
+    shape: Literal["llama", "gpt2", "qwen2"] = "llama"
+    width: Positive = 128
+    layers: Positive = 3
+    heads: Positive = 4
+    max_positions: Positive = 1024
+    tokenizer: Literal["word", "bpe"] = "word"
+    vocabulary: Positive = 6000
+
+
+class Backbone(_Section):
+    """Either `name` (hub id or folder) or `scratch`."""
+
+    name: str | None = None
+    scratch: Scratch | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    attention: Literal["auto", "sdpa", "eager", "flex_attention"] = "auto"
+    device: str = "auto"
+    lora: Lora | None = None
+
+
+class Prompts(_Section):
+    template: Literal["trunk-first", "paper"] = "trunk-first"
+    history: Positive | None = None
+    max_tokens: Positive = 1024
+    reserve: Positive = 64
+    numbered: bool = False
+
+
+class CopyStage(_Section):
+    """The copy warm-up of a backbone from scratch."""
+
+    learning_rate: float = 4e-3
+    batch: Positive = 16
+    accuracy: Share = 0.95
+    max_steps: Positive = 1500
+
+
+class Stage(_Section):
+    """One training stage. `batch_examples` counts turns; `steps` null trains for `epochs` epochs."""
+
+    learning_rate: float
+    batch_examples: Positive = 128
+    epochs: float = 1.0
+    steps: Positive | None = None
+    warmup_steps: int = 100
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    max_grad_norm: float = 10.0
+    weight_decay: float = 0.0
+    adam_beta2: float = 0.999
+    token_budget: Positive = 8192
+    trunk_weight: float = 0.0
+    evaluate_every: Positive | None = None
+    patience: Positive | None = None
+    save_every: Positive | None = None
+    batches: Literal["dialogues", "shuffled"] = "dialogues"
+
+
+class PretrainStage(Stage):
+    """Language modelling on dialogue text; one row in `copy_every` is a copy exercise on persona lines."""
+
+    copy_every: Positive | None = 8
+    row_tokens: Positive = 256
+
+
+class AlignStage(Stage):
+    """DPO; with `only_labelled`, pairs of turns that need a line alone."""
+
+    beta: float = 0.1
+    sft_weight: float = 0.0
+    only_labelled: bool = False
+
+
+class Stages(_Section):
+    copying: CopyStage | None = None
+    pretrain: PretrainStage | None = None
+    finetuning: Stage | None = None
+    finetuning_longer: Stage | None = None
+    stage1: Stage
+    stage2: AlignStage
+
+
+class Selector(_Section):
+    """Who selects at inference: the LM (the paper), an encoder, or an encoder that discounts lines already told."""
+
+    kind: Literal["lm", "encoder", "encoder-untold"] = "lm"
+    encoder: str | None = None
+    discount: float = 1.0
+
+
+class Decoding(_Section):
+    strategy: Literal["greedy", "sample", "beam"] = "greedy"
+    max_new_tokens: Positive = 40
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    beams: Positive = 3
+    length_penalty: float = 1.0
+
+
+class Evaluation(_Section):
+    """`judges`: `oracle` (synthetic corpus), or folders / hub ids of NLI judges; the first one stops stage 2."""
+
+    judges: tuple[str, ...] = ("oracle",)
+    bootstrap: Positive = 1000
+
+
+Ablation = Literal["none", "without_mix", "without_alignment", "only_selection", "only_generation", "without_pairs"]
+
+
+class Recipe(_Section):
+    name: str
+    description: str = ""
+    measured: str = "untested"
+    method: Literal["pal"] = "pal"
+    seed: int = 1
+    language: Language = "en"
+    data: Data
+    backbone: Backbone
+    prompts: Prompts = Prompts()
+    stages: Stages
+    ablation: Ablation = "none"
+    selector: Selector = Selector()
+    decoding: Decoding = Decoding()
+    evaluation: Evaluation = Evaluation()
+
+
+def parse_recipe(values: Mapping[str, Any], *, source: str) -> Recipe:
+    """Check a recipe's values. An unknown key is fatal, and the message names the nearest right one."""
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        raise PersonalignError(_explain(error, source)) from None
+    if (recipe.data.synthetic is None) == (recipe.data.files is None):
+        raise PersonalignError(f"{source}: data: give either `synthetic` or `files`, and not both")
+    if (recipe.backbone.name is None) == (recipe.backbone.scratch is None):
+        raise PersonalignError(f"{source}: backbone: give either `name` or `scratch`, and not both")
+    return recipe
+
+
+def read_recipe(path: Path | str) -> dict[str, Any]:
+    """The raw values of a recipe file."""
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PersonalignError(f"{path}: cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise PersonalignError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise PersonalignError(f"{path}: a recipe is a mapping of keys to values; start from `personalign recipes copy`")
+    return values
+
+
+def override(values: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Apply `--set a.b=c` to raw values; c is read as YAML, so `null`, `3` and `[a, b]` mean what they say."""
+    result: dict[str, Any] = json.loads(json.dumps(values))
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key:
+            raise PersonalignError(f"--set {assignment}: write --set key.key=value, as in --set stages.stage1.epochs=2")
+        *parents, last = key.split(".")
+        section = result
+        for parent in parents:
+            if not isinstance(section.get(parent), dict):
+                section[parent] = {}
+            section = section[parent]
+        section[last] = yaml.safe_load(text) if text else None
+    return result
+
+
+def recipe_yaml(recipe: Recipe) -> str:
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _explain(error: ValidationError, source: str) -> str:
+    problems = []
+    for item in error.errors():
+        place = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(str(item["loc"][-1]), sorted(_keys_beside(item["loc"])), n=1, cutoff=0.0)
+            hint = f"; did you mean `{close[0]}`?" if close else ""
+            problems.append(f"{source}: there is no key `{place}`{hint}")
+        elif item["type"] == "missing":
+            problems.append(f"{source}: the key `{place}` is missing")
+        else:
+            problems.append(f"{source}: {place}: {item['msg']}, but it is {item['input']!r}")
+    return "\n".join(problems)
+
+
+def _keys_beside(location: Sequence[int | str]) -> set[str]:
+    section: type[BaseModel] = Recipe
+    for part in location[:-1]:
+        field = section.model_fields.get(str(part))
+        found = _section_of(field.annotation) if field is not None else None
+        if found is None:
+            break
+        section = found
+    return set(section.model_fields)
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _section_of(argument)
+        if found is not None:
+            return found
+    return None

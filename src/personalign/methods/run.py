@@ -1,0 +1,498 @@
+"""A run of PAL, from data to a table: every stage of the method as a step that can be resumed.
+
+    data -> backbone -> finetuning
+                     -> stage1 -> rejected -> stage2
+                                           -> predictions of every system -> results
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from personalign._files import write_json, write_jsonl, write_text
+from personalign.data.dialogue import Dialogue
+from personalign.decoding.generation import DecodingSettings
+from personalign.decoding.respond import Selection, SelectionScorer, respond, selection_scores, without_persona
+from personalign.decoding.selection import Strategy, calibrate_none, labelled_line
+from personalign.errors import PersonalignError
+from personalign.evaluation.consistency import judge_consistency
+from personalign.evaluation.judge import Judge
+from personalign.methods import pal
+from personalign.methods.cards import model_card
+from personalign.methods.judges import open_judge
+from personalign.methods.labelling import label_parts
+from personalign.methods.models import ModelStore
+from personalign.methods.parts import Parts, fingerprint, load_parts, read_parts, source_fingerprint, write_parts
+from personalign.methods.recipe import AlignStage, Recipe, Stage, recipe_yaml
+from personalign.methods.selectors import open_scorer
+from personalign.methods.steps import Interrupted, Planned, Reporter, Step, plan, replace_folder, run_steps
+from personalign.methods.systems import Row, System, evaluate, gold_rows, predict
+from personalign.methods.tables import results_table
+from personalign.models import LoadedModel
+from personalign.prompts import Prompter
+from personalign.training.examples import Example, GrownTree, grow, one_per_example, statistics
+from personalign.training.trainer import StageSettings, train_stage
+
+# Batches of decoding and of scoring without gradients, in padded tokens.
+INFERENCE_BUDGET = 8192
+
+
+class PalRun:
+    """One run in one folder. Models and dialogues are loaded when a step needs them."""
+
+    def __init__(self, recipe: Recipe, folder: Path, *, reporter: Reporter, resume: bool = False) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self._reporter = reporter
+        self._resume = resume
+        self._parts: Parts | None = None
+        self._models = ModelStore(recipe, folder / "models", reporter=reporter)
+
+    def plan(self) -> list[Planned]:
+        return plan(self.steps(), self.folder)
+
+    def run(self, *, until: str | None = None) -> dict[str, Any]:
+        """Do every step that is not done; returns the results, or the records so far when `until` ends it earlier."""
+        names = [step.name for step in self.steps()]
+        if until is not None and until not in names:
+            raise PersonalignError(f"--until {until}: there is no such step; write one of {', '.join(names)}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / "recipe.yaml", recipe_yaml(self.recipe))
+        write_json(self.folder / "versions.json", _versions())
+        return run_steps(self.steps(), self.folder, reporter=self._reporter, until=until)
+
+    def steps(self) -> list[Step]:
+        recipe, stages = self.recipe, self.recipe.stages
+        common = {"prompts": recipe.prompts.model_dump(), "seed": recipe.seed, "ablation": recipe.ablation}
+        backbone = {"backbone": recipe.backbone.model_dump(), "seed": recipe.seed, "language": recipe.language}
+        made = {
+            **backbone,
+            "copying": _dump(stages.copying),
+            "pretrain": _dump(stages.pretrain),
+        }
+        steps = [
+            Step("data", "Dialogues", (), source_fingerprint(recipe) | {"language": recipe.language}, self._data),
+            Step("backbone", "Backbone", ("data",), made, self._backbone),
+        ]
+        for name, stage in (("finetuning", stages.finetuning), ("finetuning_longer", stages.finetuning_longer)):
+            if stage is not None:
+                steps.append(self._fine_tuning_step(name, stage, common))
+        aligned_from = "backbone"
+        if recipe.ablation != "without_mix":
+            settings = {**common, "stage": stages.stage1.model_dump()}
+            steps.append(Step("stage1", "PAL stage 1", ("backbone",), settings, self._stage1))
+            aligned_from = "stage1"
+        if recipe.ablation != "without_alignment":
+            settings = {**common, "decoding": recipe.decoding.model_dump()}
+            if recipe.ablation != "without_pairs":
+                steps.append(Step("rejected", "Rejected replies", (aligned_from,), settings, self._rejected))
+            after = (aligned_from,) if recipe.ablation == "without_pairs" else (aligned_from, "rejected")
+            stage2 = {**settings, "stage": stages.stage2.model_dump(), "judge": recipe.evaluation.judges[:1]}
+            steps.append(Step("stage2", "PAL stage 2", after, stage2, self._stage2))
+        settings = {"decoding": recipe.decoding.model_dump(), "selector": recipe.selector.model_dump()}
+        systems = self.systems()
+        for system in systems:
+            chosen = {**settings, "strategy": system.strategy, "part": system.part}
+            title = f"Predictions of {system.title}"
+            work = _bind(self._predict, system)
+            steps.append(Step(f"predict:{system.name}", title, (system.stage,), chosen, work))
+        after = tuple(f"predict:{system.name}" for system in systems)
+        steps.append(Step("results", "Results", after, recipe.evaluation.model_dump(), self._results))
+        return steps
+
+    def systems(self) -> list[System]:
+        """What the table compares; the last selecting model of the recipe is PAL itself."""
+        recipe, stages = self.recipe, self.recipe.stages
+        systems = []
+        if stages.finetuning is not None:
+            systems.append(System("finetuning", "fine-tuning", "finetuning", "unselected"))
+        if stages.finetuning_longer is not None:
+            systems.append(
+                System("finetuning_longer", "fine-tuning, 1.5x updates", "finetuning_longer", "unselected")
+            )
+        final = self.final_stage
+        if final == "stage2" and recipe.ablation != "without_mix":
+            systems.append(System("stage1", "PAL stage 1", "stage1", "predicted"))
+        titles: dict[Strategy, str] = {
+            "predicted": "PAL",
+            "random": "PAL, random selection",
+            "unselected": "PAL, no selection",
+            "oracle": "PAL, oracle selection",
+        }
+        systems += [System(f"pal_{strategy}", title, final, strategy) for strategy, title in titles.items()]
+        if recipe.data.synthetic is not None:
+            if stages.finetuning is not None:
+                systems.append(
+                    System("finetuning_unseen", "fine-tuning, unseen values", "finetuning", "unselected", "unseen")
+                )
+            systems += [
+                System("pal_unseen", "PAL, unseen values", final, "predicted", "unseen"),
+                System("pal_swapped", "PAL, persona swapped", final, "predicted", "swapped"),
+                System("pal_shuffled", "PAL, persona shuffled", final, "predicted", "shuffled"),
+            ]
+        return systems
+
+    @property
+    def final_stage(self) -> str:
+        if self.recipe.ablation != "without_alignment":
+            return "stage2"
+        return "stage1"
+
+    def parts(self) -> Parts:
+        if self._parts is None:
+            self._parts = read_parts(self.folder / "data")
+        return self._parts
+
+    def prompter(self) -> Prompter:
+        return self._models.prompter()
+
+    # Steps, in order -----------------------------------------------------------------------------------
+
+    def _data(self) -> dict[str, Any]:
+        parts = label_parts(load_parts(self.recipe), self.recipe, reporter=self._reporter)
+        with replace_folder(self.folder / "data") as folder:
+            write_parts(folder, parts)
+        self._parts = parts
+        return {
+            name: {
+                "dialogues": len(dialogues),
+                "examples": sum(len(dialogue.reply_indices()) for dialogue in dialogues),
+                "fingerprint": fingerprint(dialogues),
+            }
+            for name, dialogues in parts.items()
+        }
+
+    def _backbone(self) -> dict[str, Any]:
+        return self._models.make_backbone(self.parts(), journal=self._journal)
+
+    def _fine_tuning_step(self, name: str, stage: Stage, common: dict[str, Any]) -> Step:
+        def work() -> dict[str, Any]:
+            dropped = pal.Dropped()
+            examples = pal.fine_tuning(
+                self.parts()["train"], self.prompter(), dropped=dropped, trunk_weight=stage.trunk_weight
+            )
+            loaded = self._models.open("backbone", trainable=True)
+            return self._train(name, loaded, examples, stage, dropped)
+
+        return Step(name, "Fine-tuning", ("backbone",), {**common, "stage": stage.model_dump()}, work)
+
+    def _stage1(self) -> dict[str, Any]:
+        stage, dropped = self.recipe.stages.stage1, pal.Dropped()
+        examples = pal.persona_aware_learning(
+            self.parts()["train"],
+            self.prompter(),
+            dropped=dropped,
+            ablation=self.recipe.ablation,
+            trunk_weight=stage.trunk_weight,
+        )
+        loaded = self._models.open("backbone", trainable=True)
+        return self._train("stage1", loaded, examples, stage, dropped)
+
+    def _rejected(self) -> dict[str, Any]:
+        dialogues = self.parts()["align"]
+        loaded = self._models.open(self._aligned_from)
+        total = sum(len(dialogue.reply_indices()) for dialogue in dialogues)
+        with self._reporter.task("Rejected replies", total) as advance:
+            replies = without_persona(
+                loaded,
+                self.prompter(),
+                dialogues,
+                decoding=self._decoding(),
+                budget=INFERENCE_BUDGET,
+                progress=_steps(advance),
+            )
+        rows = [
+            {"dialogue": dialogue.id, "replies": texts} for dialogue, texts in zip(dialogues, replies, strict=True)
+        ]
+        write_jsonl(self.folder / "rejected.jsonl", rows)
+        return {"replies": total}
+
+    def _stage2(self) -> dict[str, Any]:
+        stage, dropped = self.recipe.stages.stage2, pal.Dropped()
+        loaded = self._models.open(self._aligned_from, trainable=True)
+        if self.recipe.ablation == "without_pairs":
+            examples = pal.gold_alone(self.parts()["align"], self.prompter(), dropped=dropped)
+            return self._train("stage2", loaded, examples, stage, dropped, validate=True)
+        examples = pal.alignment_pairs(
+            self.parts()["align"],
+            self._rejected_replies(),
+            self.prompter(),
+            dropped=dropped,
+            only_labelled=stage.only_labelled,
+        )
+        return self._train("stage2", loaded, examples, stage, dropped, validate=True)
+
+    def _predict(self, system: System) -> dict[str, Any]:
+        loaded = self._models.open(system.stage)
+        dialogues = self.parts()[system.part]
+        selection, record = self._selection(system, loaded)
+        total = sum(len(dialogue.reply_indices()) for dialogue in dialogues)
+        with self._reporter.task(f"Replies of {system.title}", total) as advance:
+            rows = predict(
+                system,
+                loaded,
+                self.prompter(),
+                dialogues,
+                selection=selection,
+                decoding=self._decoding(),
+                budget=INFERENCE_BUDGET,
+                progress=_steps(advance),
+            )
+        write_jsonl(self._predictions(system), rows)
+        return {"turns": len(rows), **record}
+
+    def _results(self) -> dict[str, Any]:
+        recipe = self.recipe
+        judges = {name: open_judge(name, language=recipe.language) for name in recipe.evaluation.judges}
+        systems = [(System("gold", "gold replies", "", "unselected"), gold_rows(self.parts()["test"]))]
+        systems += [(system, _read_rows(self._predictions(system))) for system in self.systems()]
+        results: dict[str, Any] = {}
+        with self._reporter.task("Judging", len(systems)) as advance:
+            for system, rows in systems:
+                results[system.name] = {
+                    "title": system.title,
+                    "part": system.part,
+                    **evaluate(
+                        rows,
+                        judges,
+                        language=recipe.language,
+                        bootstrap=recipe.evaluation.bootstrap,
+                        seed=recipe.seed,
+                    ),
+                }
+                advance(1)
+        if "swapped" in self.parts():
+            results["pal_swapped"]["old_persona"] = self._against_old_persona(judges)
+        write_json(self.folder / "results.json", results)
+        write_text(self.folder / "table.md", results_table(results, synthetic=recipe.data.synthetic is not None))
+        self._models.publish(self.final_stage, self.folder / "model", bias=self._bias(self.final_stage))
+        write_text(self.folder / "README.md", model_card(recipe, results))
+        return {"systems": list(results)}
+
+    # What the steps share -------------------------------------------------------------------------------
+
+    @property
+    def _aligned_from(self) -> str:
+        return "backbone" if self.recipe.ablation == "without_mix" else "stage1"
+
+    @property
+    def _journal(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    def _predictions(self, system: System) -> Path:
+        return self.folder / "predictions" / f"{system.name}.jsonl"
+
+    def _decoding(self) -> DecodingSettings:
+        return DecodingSettings(**self.recipe.decoding.model_dump(), seed=self.recipe.seed)
+
+    def _rejected_replies(self) -> list[list[str]]:
+        rows = {row["dialogue"]: row["replies"] for row in _read_rows(self.folder / "rejected.jsonl")}
+        return [rows[dialogue.id] for dialogue in self.parts()["align"]]
+
+    def _train(
+        self,
+        name: str,
+        loaded: LoadedModel,
+        examples: Sequence[Example],
+        stage: Stage,
+        dropped: pal.Dropped,
+        *,
+        validate: bool = False,
+    ) -> dict[str, Any]:
+        settings = _stage_settings(stage, recipe=self.recipe, loaded=loaded, name=name)
+        shuffled = stage.batches == "shuffled"
+        trees = one_per_example(examples) if shuffled else grow(examples, budget=stage.token_budget)
+        record: dict[str, Any] = {"trees": _dataclass(statistics(trees)), "dropped": dict(dropped.counts)}
+        if settings.objective == "dpo":
+            trees = pal.with_reference(loaded, trees, budget=INFERENCE_BUDGET)
+            record["start"] = self._held_out_pairs(loaded)
+        checkpoints = self.folder / "checkpoints" / name
+        if not self._resume:
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        steps = settings.max_steps or max(1, round(settings.epochs * len(examples) / settings.batch_examples))
+        with self._reporter.task(name, steps) as advance:
+            result = train_stage(
+                loaded.model,
+                trees,
+                settings=settings,
+                folder=checkpoints,
+                stage=name,
+                plan=loaded.plan,
+                optimizer=self._models.optimizer(loaded, stage),
+                journal=self._journal,
+                progress=lambda step, total, values: advance(1),
+                validate=self._validation(loaded) if validate and stage.evaluate_every else None,
+                resume=self._resume,
+            )
+        if result.interrupted:
+            raise Interrupted(name)
+        record |= {"steps": result.steps, "training_seconds": round(result.seconds, 2), "best_step": result.best_step}
+        if settings.objective == "dpo":
+            record["end"] = self._held_out_pairs(loaded)
+        self._models.save(name, loaded)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        return record
+
+    def _selection(self, system: System, loaded: LoadedModel) -> tuple[Selection, dict[str, Any]]:
+        """How a system selects; the bias of "none" comes from the stopping part, never from test dialogues."""
+        stop = self.parts()["stop"]
+        share = _share_of_none(stop)
+        if system.strategy == "random":
+            return Selection("random", share_of_none=share, seed=self.recipe.seed), {"share_of_none": share}
+        if system.strategy != "predicted":
+            return Selection(system.strategy), {}
+        scorer = self._scorer()
+        bias = self._calibrated(system.stage, loaded, scorer, stop, share)
+        return Selection("predicted", scorer=scorer, none_bias=bias), {"none_bias": bias, "share_of_none": share}
+
+    def _calibrated(
+        self,
+        stage: str,
+        loaded: LoadedModel,
+        scorer: SelectionScorer | None,
+        stop: Sequence[Dialogue],
+        share: float,
+    ) -> float:
+        scores = selection_scores(loaded, self.prompter(), stop, scorer=scorer, budget=INFERENCE_BUDGET)
+        bias = calibrate_none([item for row in scores for item in row], share_of_none=share)
+        write_json(self.folder / "calibration" / f"{stage}.json", {"none_bias": bias, "share_of_none": share})
+        return bias
+
+    def _bias(self, stage: str) -> float:
+        path = self.folder / "calibration" / f"{stage}.json"
+        return float(json.loads(path.read_text(encoding="utf-8"))["none_bias"])
+
+    def _scorer(self) -> SelectionScorer | None:
+        return open_scorer(self.recipe.selector)
+
+    def _validation(self, loaded: LoadedModel):  # type: ignore[no-untyped-def]
+        """C.score (max) on the stopping part, at the labelled share of none: what stops stage 2."""
+        judge: Judge = open_judge(self.recipe.evaluation.judges[0], language=self.recipe.language)
+        stop = self.parts()["stop"]
+        share, scorer = _share_of_none(stop), self._scorer()
+        personas = {dialogue.id: dialogue.persona for dialogue in stop}
+
+        def validate(model: object) -> float:
+            scores = selection_scores(loaded, self.prompter(), stop, scorer=scorer, budget=INFERENCE_BUDGET)
+            bias = calibrate_none([item for row in scores for item in row], share_of_none=share)
+            responses = respond(
+                loaded,
+                self.prompter(),
+                stop,
+                selection=Selection("predicted", scorer=scorer, none_bias=bias),
+                decoding=self._decoding(),
+                budget=INFERENCE_BUDGET,
+            )
+            scored = judge_consistency(
+                judge, [item.text for item in responses], [personas[item.dialogue] for item in responses]
+            )
+            return float(scored.c_score_max().mean())
+
+        return validate
+
+    def _held_out_pairs(self, loaded: LoadedModel) -> dict[str, float]:
+        """DPO's loss and pair accuracy on pairs of the stopping part, against the model that stage 2 began from."""
+        return pal.measure_pairs(
+            loaded, self._held_out_trees(), beta=self.recipe.stages.stage2.beta, budget=INFERENCE_BUDGET
+        )
+
+    def _held_out_trees(self) -> list[GrownTree]:
+        if not self.recipe.stages.stage2 or not hasattr(self, "_held"):
+            reference = self._models.open(self._aligned_from)
+            stop = self.parts()["stop"]
+            replies = without_persona(reference, self.prompter(), stop, decoding=self._decoding())
+            examples = pal.alignment_pairs(
+                stop, replies, self.prompter(), dropped=pal.Dropped(), only_labelled=True
+            )
+            self._held = pal.with_reference(reference, grow(examples, budget=INFERENCE_BUDGET), budget=INFERENCE_BUDGET)
+        return self._held
+
+    def _against_old_persona(self, judges: dict[str, Judge]) -> dict[str, float]:
+        """Replies under the swapped persona, judged against the persona that the dialogue was written for."""
+        rows = _read_rows(self.folder / "predictions" / "pal_swapped.jsonl")
+        personas = {dialogue.id: dialogue.persona for dialogue in self.parts()["test"]}
+        return {
+            name: float(
+                np.mean(
+                    judge_consistency(
+                        judge,
+                        [row["response"] for row in rows if row["relevant"]],
+                        [[personas[row["dialogue"]][row["relevant"][0]]] for row in rows if row["relevant"]],
+                    ).entailed()
+                )
+            )
+            for name, judge in judges.items()
+        }
+
+
+def _share_of_none(dialogues: Sequence[Dialogue]) -> float:
+    labels = [labelled_line(dialogue, turn) for dialogue in dialogues for turn in dialogue.reply_indices()]
+    return sum(label is None for label in labels) / len(labels)
+
+
+def _stage_settings(stage: Stage, *, recipe: Recipe, loaded: LoadedModel, name: str) -> StageSettings:
+    aligning = isinstance(stage, AlignStage) and recipe.ablation != "without_pairs"
+    settings = StageSettings(
+        objective="dpo" if aligning else "nll",
+        learning_rate=stage.learning_rate,
+        epochs=stage.epochs if stage.steps is None else 1e6,
+        max_steps=stage.steps,
+        batch_examples=stage.batch_examples,
+        token_budget=stage.token_budget,
+        warmup_steps=stage.warmup_steps,
+        schedule=stage.schedule,
+        max_grad_norm=stage.max_grad_norm,
+        weight_decay=stage.weight_decay,
+        adam_beta2=stage.adam_beta2,
+        seed=recipe.seed,
+        bf16=loaded.precision.autocast,
+        save_every=stage.save_every,
+        evaluate_every=stage.evaluate_every,
+        patience=stage.patience,
+        use_cpu=loaded.device.type == "cpu",
+    )
+    if isinstance(stage, AlignStage):
+        settings = replace(settings, beta=stage.beta, sft_weight=stage.sft_weight)
+    return settings
+
+
+def _steps(advance: Any) -> Any:
+    """Turn (done, total) calls into advances."""
+    seen = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal seen
+        advance(done - seen)
+        seen = done
+
+    return progress
+
+
+def _bind(work: Any, system: System) -> Any:
+    return lambda: work(system)
+
+
+def _dump(section: Any) -> Any:
+    return None if section is None else section.model_dump()
+
+
+def _dataclass(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+def _read_rows(path: Path) -> list[Row]:
+    with open(path, encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib.metadata import version
+
+    packages = ("personalign", "torch", "transformers", "peft", "accelerate", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -1,0 +1,147 @@
+"""`personalign data`: what each command prints, writes and exits with."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from personalign.cli.data import app
+from personalign.data.dialogue import Dialogue, Turn
+from personalign.data.formats import read_dialogues, write_dialogues
+from personalign.errors import PersonalignError
+
+
+def talk(number: int) -> Dialogue:
+    return Dialogue(
+        f"d{number}",
+        (f"i have {number} bees [really].", "i am tall."),
+        (Turn("user", "any pets?"), Turn("assistant", "only bees."), Turn("assistant", "and 你?")),
+        candidates=(("no.", "only bees."), ()),
+        relevant=((0,), ()),
+        person=f"p{number}",
+    )
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "talk.jsonl"
+    write_dialogues(path, [talk(number) for number in range(10)])
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "100"})
+
+
+def last_json(result: Result) -> Any:
+    assert result.exit_code in {0, 1}, result.output
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_show_marks_the_relevant_lines(source: Path) -> None:
+    shown = run("show", source, "--number", 3).stdout
+    assert "d2" in shown
+    assert "person p2" in shown
+    assert "0 i have 2 bees [really]." in shown
+    assert "only bees.  <- line 0  (2 candidates)" in shown
+    assert "and 你?  <- none" in shown
+    assert "d7" in run("show", source, "--id", "d7").stdout
+    assert last_json(run("show", source, "--json"))["relevant"] == [[0], []]
+
+
+def test_show_of_what_is_not_there(source: Path) -> None:
+    for arguments in (("--number", 11), ("--id", "x")):
+        error = run("show", source, *arguments).exception
+        assert isinstance(error, PersonalignError)
+        assert str(source) in str(error)
+
+
+def test_stats(source: Path) -> None:
+    assert last_json(run("stats", source, "--json"))["examples"] == 20
+    assert last_json(run("stats", source, "--json", "--merge-turns"))["examples"] == 10
+    table = run("stats", source).stdout
+    assert "share of none" in table
+    assert "0.500" in table
+
+
+def test_validate_exits_with_one_for_faults(source: Path, tmp_path: Path) -> None:
+    fine = run("validate", source)
+    assert (fine.exit_code, fine.stdout) == (0, f"{source}: 0 faults\n")
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"messages": []}\n{"messages": [{"role": "bot", "content": ""}]}\n', encoding="utf-8")
+    result = run("validate", bad)
+    assert result.exit_code == 1
+    assert f"{bad}:2: messages[0].role: is 'bot'; write 'user'" in result.stdout
+    assert result.stdout.endswith("2 faults\n")
+    faults = last_json(run("validate", bad, "--json"))["faults"]
+    assert [(fault["line"], fault["field"]) for fault in faults] == [
+        (2, "messages[0].content"),
+        (2, "messages[0].role"),
+    ]
+
+
+@pytest.mark.parametrize(("to", "records"), [("native", 10), ("trl", 10), ("parlai", 40)])
+def test_convert(source: Path, tmp_path: Path, to: str, records: int) -> None:
+    target = tmp_path / "out" / "file"
+    printed = last_json(run("convert", source, target, "--to", to, "--json"))
+    assert printed == {
+        "target": str(target), "format": to, "dialogues": 10, "replies": 20, "records": records,
+    }  # fmt: skip
+    assert len(target.read_text(encoding="utf-8").splitlines()) == records
+
+
+def test_convert_says_what_it_leaves_out(source: Path, tmp_path: Path) -> None:
+    assert "10 replies have no rejected one" in run("convert", source, tmp_path / "x", "--to", "trl").stdout
+    refused = run("convert", source, tmp_path / "y.json", "--to", "pal")
+    assert isinstance(refused.exception, PersonalignError)
+    assert not (tmp_path / "y.json").exists()
+    assert run("convert", source, tmp_path / "y.json", "--to", "pal", "--merge-turns").exit_code == 0
+
+
+def test_convert_with_a_column_map(tmp_path: Path) -> None:
+    table = tmp_path / "talk.csv"
+    table.write_text('who,said\ni bake.,"hi\nyo"\n', encoding="utf-8")
+    target = tmp_path / "talk.jsonl"
+    assert (
+        run("convert", table, target, "--column", "persona=who", "--column", "messages=said").exit_code == 0
+    )
+    (dialogue,) = read_dialogues(target)
+    assert dialogue.persona == ("i bake.",)
+    assert len(dialogue.messages) == 2
+    for wrong in ("persona", "=who", "persona="):
+        assert isinstance(run("stats", table, "--column", wrong).exception, PersonalignError)
+
+
+def test_split_writes_disjoint_parts(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    arguments = ("split", source, folder, "--share", "train=.7", "--share", "test=.3", "--seed", 4)
+    printed = last_json(run(*arguments, "--json"))
+    assert printed["dialogues"] == {"train": 7, "test": 3}
+    assert printed["overlap"]["train & test"]["persona_sets"] == 0
+    ids = [d.id for name in ("train", "test") for d in read_dialogues(folder / f"{name}.jsonl")]
+    assert sorted(ids) == sorted(f"d{number}" for number in range(10))
+    assert "train & test share 0 persona sets" in run(*arguments).stdout
+    assert len(list(tmp_path.rglob("*.jsonl"))) == 3
+
+
+@pytest.mark.parametrize("share", ["train", "train=much", "train=.5", "../x=1", "train=nan"])
+def test_shares_that_cannot_be(source: Path, tmp_path: Path, share: str) -> None:
+    result = run("split", source, tmp_path / "parts", "--share", share)
+    assert isinstance(result.exception, PersonalignError)
+    assert not (tmp_path / "parts").exists()
+
+
+def test_help_names_every_option_without_heavy_imports() -> None:
+    code = (
+        "import sys, personalign.cli.data\n"
+        "print([m for m in ('torch', 'datasets', 'transformers', 'pyarrow', 'numpy') if m in sys.modules])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+    for command in ("show", "stats", "validate", "convert", "split"):
+        assert "--json" in run(command, "--help").stdout

@@ -1,0 +1,132 @@
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from personalign.cli.judge import app
+from personalign.errors import PersonalignError
+from personalign.evaluation.judge_training import JudgeTraining, evaluate_judge, train_judge
+from personalign.evaluation.nli_data import read_nli_rows
+from personalign.evaluation.nli_judge import load_judge
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Liking one animal entails liking it, contradicts disliking it, and says nothing of another."""
+    rows = []
+    for verb, other, animal, creature in itertools.product(
+        *[["like", "dislike"]] * 2, *[["dogs", "cats", "fish"]] * 2
+    ):
+        label = "neutral" if animal != creature else "positive" if verb == other else "negative"
+        for end in (".", "always", "never"):
+            premise, hypothesis = f"i {verb} {animal} {end}", f"i always {other} {creature}"
+            rows.append({"premise": premise, "hypothesis": hypothesis, "label": label, "split": "train"})
+        rows.append(
+            {
+                "premise": f"{verb} {animal}",
+                "hypothesis": f"{other} {creature}",
+                "label": label,
+                "split": "valid",
+            }
+        )
+    path = tmp_path / "nli.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def config(data: Path, tiny_encoder: Path, tmp_path: Path) -> JudgeTraining:
+    return JudgeTraining(
+        data=data,
+        out=tmp_path / "judges" / "one",
+        encoder=str(tiny_encoder),
+        epochs=2,
+        learning_rate=2e-3,
+        batch_size=16,
+        max_length=32,
+    )
+
+
+def test_a_judge_learns_and_what_was_saved_scores_as_recorded(config: JudgeTraining) -> None:
+    told: list[tuple[int, int]] = []
+    record = train_judge(replace(config, epochs=25), progress=lambda done, total: told.append((done, total)))
+    assert told == [(done, 175) for done in range(1, 176)]
+    assert record["valid"]["accuracy"] > 0.6
+    judge = load_judge(config.out)
+    rows = [row for row in read_nli_rows(config.data) if row.split == "valid"]
+    assert evaluate_judge(judge, rows).accuracy == record["valid"]["accuracy"]
+    assert judge.model.config.id2label == {0: "entailment", 1: "neutral", 2: "contradiction"}
+    saved = json.loads((config.out / "judge.json").read_text())
+    assert saved == record
+    assert saved["rows"]["train_rows"] == 108
+    card = (config.out / "README.md").read_text()
+    assert f"accuracy {record['valid']['accuracy']:.3f}" in card
+    assert "nli.jsonl" in card
+    assert str(config.data) not in card
+
+
+def test_the_seed_decides_everything(config: JudgeTraining, tmp_path: Path) -> None:
+    weights = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.rand(3)
+        train_judge(replace(config, out=tmp_path / name, seed=seed))
+        weights.append(load_judge(tmp_path / name).model.classifier.weight)
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.allclose(weights[0], weights[2])
+
+
+def test_an_interrupted_training_leaves_nothing(config: JudgeTraining) -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_judge(config, progress=interrupt)
+    assert not config.out.exists()
+    assert not list(config.out.parent.parent.rglob("*.part"))
+
+
+def test_a_folder_that_exists_is_not_overwritten(config: JudgeTraining) -> None:
+    config.out.mkdir(parents=True)
+    with pytest.raises(PersonalignError, match="name another folder"):
+        train_judge(config)
+
+
+def test_an_encoder_that_is_not_there_is_refused(config: JudgeTraining, tmp_path: Path) -> None:
+    with pytest.raises(PersonalignError, match="cannot be loaded as an encoder"):
+        train_judge(replace(config, encoder=str(tmp_path / "absent")))
+
+
+def test_the_commands_train_and_evaluate(config: JudgeTraining, tmp_path: Path) -> None:
+    excluded = tmp_path / "dialogues.jsonl"
+    excluded.write_text(json.dumps({"persona": ["I like fish ."], "messages": []}) + "\n")
+    trained = RUNNER.invoke(
+        app,
+        [
+            *("train", str(config.data), str(config.out), "--encoder", str(config.encoder)),
+            *("--exclude", str(excluded), "--epochs", "1", "--max-length", "32", "--part", "a", "--json"),
+        ],
+    )
+    assert trained.exit_code == 0, trained.output
+    result = json.loads(trained.stdout.splitlines()[-1])
+    assert result["rows"]["dropped_excluded_files"] == 6
+    assert result["settings"]["part"] == "a"
+    evaluated = RUNNER.invoke(
+        app, ["eval", str(config.out), str(config.data), "--max-length", "32", "--json"]
+    )
+    assert evaluated.exit_code == 0, evaluated.output
+    scores = json.loads(evaluated.stdout.splitlines()[-1])
+    assert scores["accuracy"] == result["valid"]["accuracy"]
+    assert scores["confusion"] == result["valid"]["confusion"]
+    assert scores["rows"] == 36
+
+
+def test_evaluating_on_a_split_that_is_not_there_names_those_that_are(config: JudgeTraining) -> None:
+    outcome = RUNNER.invoke(app, ["eval", "anything", str(config.data), "--split", "test"])
+    assert isinstance(outcome.exception, PersonalignError)
+    assert "it has train, valid" in str(outcome.exception)

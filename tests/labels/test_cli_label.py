@@ -1,0 +1,80 @@
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from personalign.cli.label import label
+from personalign.data.formats import read_dialogues
+from personalign.errors import PersonalignError
+
+APP = typer.Typer()
+APP.command()(label)
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def dialogues(tmp_path: Path) -> Path:
+    rows = [
+        {
+            "id": f"chat-{animal}",
+            "persona": ["i ski in winter .", f"i have a {animal} ."],
+            "messages": [
+                {"role": "user", "content": "hello !"},
+                {"role": "assistant", "content": f"my {animal} barks ."},
+                {"role": "user", "content": "oh ?"},
+                {"role": "assistant", "content": "who are you ?"},
+            ],
+            "relevant": [[1], []],
+            "mood": "odd",
+        }
+        for animal in ("dog", "zebra")
+    ]
+    path = tmp_path / "chats.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_labels_are_written_and_checked(dialogues: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labelled.jsonl"
+    outcome = RUNNER.invoke(
+        APP, [str(dialogues), str(out), "--method", "idf", "--threshold", "0.2", "--check", "--json"]
+    )
+    assert outcome.exit_code == 0, outcome.output
+    result = json.loads(outcome.stdout.splitlines()[-1])
+    assert result["agreement"]["accuracy"] == 1.0
+    assert result["share_none"] == 0.5
+    assert result["threshold"] == 0.2
+    written = read_dialogues(out)
+    assert [dialogue.relevant for dialogue in written] == [((1,), ())] * 2
+    assert written[0].extra["mood"] == "odd"
+
+
+def test_a_high_threshold_labels_nothing(dialogues: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labelled.jsonl"
+    outcome = RUNNER.invoke(APP, [str(dialogues), str(out), "--method", "idf", "--threshold", "9"])
+    assert outcome.exit_code == 0, outcome.output
+    assert [dialogue.relevant for dialogue in read_dialogues(out)] == [((), ())] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give OUT to write labels, or --check"),
+        (["--check", "--method", "nli"], "--method nli needs --judge"),
+    ],
+)
+def test_mistakes_are_explained(dialogues: Path, arguments: list[str], message: str) -> None:
+    outcome = RUNNER.invoke(APP, [str(dialogues), *arguments])
+    assert isinstance(outcome.exception, PersonalignError)
+    assert message in str(outcome.exception)
+
+
+def test_a_file_without_labels_cannot_be_checked(dialogues: Path, tmp_path: Path) -> None:
+    row = json.loads(dialogues.read_text().splitlines()[0])
+    del row["relevant"]
+    unlabelled = tmp_path / "unlabelled.jsonl"
+    unlabelled.write_text(json.dumps(row) + "\n")
+    outcome = RUNNER.invoke(APP, [str(unlabelled), "--check", "--method", "idf"])
+    assert "without 'relevant'" in str(outcome.exception)
