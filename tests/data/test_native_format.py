@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,16 @@ def test_the_error_shows_ten_faults_and_their_count(tmp_path: Path) -> None:
 def test_generated_and_given_ids_may_not_meet(tmp_path: Path) -> None:
     (fault,) = parse(written(tmp_path, message(), message() | {"id": "rows:1"})).faults
     assert (fault.line, fault.field) == (2, "id")
+
+
+def test_the_example_in_the_guide_loads(tmp_path: Path) -> None:
+    guide = Path(__file__).parents[2] / "docs" / "data.md"
+    example = guide.read_text(encoding="utf-8").split("```json\n")[1].split("```")[0]
+    (tmp_path / "talk.jsonl").write_text(example, encoding="utf-8")
+    (dialogue,) = read_dialogues(tmp_path / "talk.jsonl")
+    assert dialogue.relevant == ((0,),)
+
+
+def test_dialogues_travel_between_processes(tmp_path: Path) -> None:
+    dialogues = read_dialogues(written(tmp_path, ROW))
+    assert pickle.loads(pickle.dumps(dialogues)) == dialogues

@@ -104,7 +104,7 @@ def test_pal_round_trip_with_and_without_its_window(
 
 
 VALID = {
-    "native": b'{"id": "a", "persona": ["i am."], "messages": [{"role": "assistant", "content": "h\xc3\xbc"}],'
+    "native": b'{"id": "a", "persona": ["i a."], "messages": [{"role": "assistant", "content": "h\xc3\xbc"}],'
     b'"candidates": [["h\xc3\xbc"]], "relevant": [[0]], "n": 1.5e3}\n{"messages": []}\n',
     "array": b'[{"messages": [{"role": "user", "content": "hi"}]},\n {"messages": []}]',
     "parlai": b"1 your persona: a\n2 hi\tyo\t\tno|yo\n1 __SILENCE__\tyo\n2 bye\n",

@@ -5,7 +5,8 @@ _ALTERNATE = (
     "{{ raise_exception('roles must alternate, the user first') }}{%- endif -%}{%- endfor -%}"
 )
 _SPLIT_SYSTEM = (
-    "{%- if messages[0].role == 'system' -%}{%- set system = messages[0].content -%}{%- set turns = messages[1:] -%}"
+    "{%- if messages[0].role == 'system' -%}{%- set system = messages[0].content -%}"
+    "{%- set turns = messages[1:] -%}"
     "{%- else -%}{%- set system = '' -%}{%- set turns = messages -%}{%- endif -%}"
 )
 
@@ -15,7 +16,8 @@ CHATML = (
 )
 HEADED = (
     "{{- bos_token -}}"
-    "{%- for m in messages -%}{{ '<head>' + m.role + '</head>\n\n' + m.content|trim + '<eot>' }}{%- endfor -%}"
+    "{%- for m in messages -%}{{ '<head>' + m.role + '</head>\n\n' + m.content|trim + '<eot>' }}"
+    "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<head>assistant</head>\n\n' }}{%- endif -%}"
 )
 # The date stands in every system message, from a variable or else from the clock.
@@ -28,13 +30,15 @@ CLOCKED = "{{ 'Today is ' + strftime_now('%A, %d %B %Y') + '. ' }}" + HEADED.rep
 # Only the last answer keeps its (empty) thoughts.
 REASONING = (
     "{%- set found = namespace(last=-1) -%}"
-    "{%- for m in messages -%}{%- if m.role == 'user' -%}{%- set found.last = loop.index0 -%}{%- endif -%}{%- endfor -%}"
+    "{%- for m in messages -%}{%- if m.role == 'user' -%}{%- set found.last = loop.index0 -%}{%- endif -%}"
+    "{%- endfor -%}"
     "{%- if found.last < 0 -%}{{ raise_exception('nobody asked') }}{%- endif -%}"
     "{%- for m in messages -%}{{ '<im_start>' + m.role + '\n' }}"
-    "{%- if m.role == 'assistant' and loop.index0 > found.last -%}{{ '<think>\n\n</think>\n\n' }}{%- endif -%}"
-    "{{ m.content + '<im_end>\n' }}{%- endfor -%}"
+    "{%- if m.role == 'assistant' and loop.index0 > found.last -%}{{ '<think>\n\n</think>\n\n' }}"
+    "{%- endif -%}{{ m.content + '<im_end>\n' }}{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<im_start>assistant\n' }}"
-    "{%- if enable_thinking is defined and not enable_thinking -%}{{ '<think>\n\n</think>\n\n' }}{%- endif -%}{%- endif -%}"
+    "{%- if enable_thinking is defined and not enable_thinking -%}{{ '<think>\n\n</think>\n\n' }}"
+    "{%- endif -%}{%- endif -%}"
 )
 _BRACKETS = (
     "{{ bos_token }}{%- for m in turns -%}{%- if m.role == 'user' -%}"
@@ -49,13 +53,17 @@ NO_SYSTEM = (
     "{%- if messages[0].role == 'system' -%}{{ raise_exception('no system role') }}{%- endif -%}"
     + _ALTERNATE
     + "{%- for m in messages -%}"
-    "{{ '<im_start>' + ('model' if m.role == 'assistant' else m.role) + '\n' + m.content|trim + '<im_end>\n' }}"
-    "{%- endfor -%}{%- if add_generation_prompt -%}{{ '<im_start>model\n' }}{%- endif -%}"
+    "{{ '<im_start>' + ('model' if m.role == 'assistant' else m.role) + '\n' }}"
+    "{{ m.content|trim + '<im_end>\n' }}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<im_start>model\n' }}{%- endif -%}"
 )
 # Leaves the system message out without a word.
 DEAF_TO_SYSTEM = CHATML.replace("for m in messages", "for m in messages if m.role != 'system'")
 # No special token ends an answer.
-ENDLESS = "{%- for m in messages -%}{{ m.role + ': ' + m.content + '\n' }}{%- endfor -%}{{ 'assistant: ' if add_generation_prompt }}"
+ENDLESS = (
+    "{%- for m in messages -%}{{ m.role + ': ' + m.content + '\n' }}{%- endfor -%}"
+    "{{ 'assistant: ' if add_generation_prompt }}"
+)
 
 LAST_ONLY = "{{ '<im_start>' + messages[-1].content + '<im_end>' }}"
 REFUSING = "{{ raise_exception('not for chat') }}"

@@ -53,7 +53,9 @@ def llama3_like(chat_template: str | None = None) -> PreTrainedTokenizerFast:
         ]
     )
     tokenizer = _train_bytes(splitter, special)
-    tokenizer.post_processor = processors.TemplateProcessing(single="<begin> $A", special_tokens=[("<begin>", 0)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<begin> $A", special_tokens=[("<begin>", 0)]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<begin>",
@@ -108,16 +110,16 @@ def tokenizer_of(kind: str) -> PreTrainedTokenizerFast:
     return MAKERS[kind]()
 
 
-def dialogue(
-    *messages: str, persona: Sequence[str] = ("I have a dog .", "I work at night .")
-) -> Dialogue:
+def dialogue(*messages: str, persona: Sequence[str] = ("I have a dog .", "I work at night .")) -> Dialogue:
     """Messages as `"u: text"` for the user and `"a: text"` for the assistant."""
     turns = tuple(Turn("user" if text[0] == "u" else "assistant", text[3:]) for text in messages)
     return Dialogue("made-up", tuple(persona), turns)
 
 
 _TEXT = st.one_of(
-    st.sampled_from(["Any pets ?", "a dog", "我养了一只狗。", "🐶 yes 🦜!", "two\nlines", "", " <end>", "User: hi"]),
+    st.sampled_from(
+        ["Any pets ?", "a dog", "我养了一只狗。", "🐶 yes 🦜!", "two\nlines", "", " <end>", "User: hi"]
+    ),
     st.text(st.characters(codec="utf-8", exclude_categories=["Co", "Cn"]), max_size=30),
 )
 

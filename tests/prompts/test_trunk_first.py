@@ -3,7 +3,15 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.prompts.prompt_tokenizers import MAKERS, choices, dialogue, dialogues, gpt2_like, tokenizer_of, word_level
+from tests.prompts.prompt_tokenizers import (
+    MAKERS,
+    choices,
+    dialogue,
+    dialogues,
+    gpt2_like,
+    tokenizer_of,
+    word_level,
+)
 
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.errors import PersonalignError
@@ -81,7 +89,9 @@ def test_prompts_hang_off_one_another(kind, drawn, language, numbered):
     for turn in drawn.reply_indices():
         select = prompter.select(drawn, turn)
         opened = prompter.reply(drawn, turn, line=UNSELECTED)
-        cue = prompter.tokenizer.encode("Assistant:" if language == "en" else "助手：", add_special_tokens=False)
+        cue = prompter.tokenizer.encode(
+            "Assistant:" if language == "en" else "助手：", add_special_tokens=False
+        )
         assert opened[-len(cue) :] == cue
         history = opened[: -len(cue)]
         assert select[: len(history)] == history
@@ -136,9 +146,15 @@ def test_what_people_write_ends_no_turn(drawn):
 def test_no_prompt_reads_the_reply_or_what_follows(drawn, gold):
     prompter = _cached("gpt2", "en", False)
     turn = drawn.reply_indices()[0]
-    other = Dialogue(drawn.id, drawn.persona, (*drawn.messages[:turn], Turn("assistant", gold)), relevant=((),))
+    other = Dialogue(
+        drawn.id, drawn.persona, (*drawn.messages[:turn], Turn("assistant", gold)), relevant=((),)
+    )
     unborn = Dialogue(drawn.id, drawn.persona, drawn.messages[:turn])
-    for ask in (prompter.select, prompter.without_persona, lambda d, t: prompter.reply(d, t, line=UNSELECTED)):
+    for ask in (
+        prompter.select,
+        prompter.without_persona,
+        lambda d, t: prompter.reply(d, t, line=UNSELECTED),
+    ):
         assert ask(drawn, turn) == ask(other, turn) == ask(unborn, turn)
 
 
@@ -186,7 +202,7 @@ def test_turns_and_lines_that_do_not_exist():
 def test_a_tokenizer_that_cannot_serve_is_refused():
     endless = gpt2_like()
     endless.eos_token = None
-    with pytest.raises(PersonalignError, match="tokenizer.eos_token"):
+    with pytest.raises(PersonalignError, match=r"tokenizer\.eos_token"):
         Prompter(endless, LONG)
     with pytest.raises(PersonalignError, match=r"'\\n'.*structure_texts"):
         Prompter(word_level(without=["\n"]), LONG)

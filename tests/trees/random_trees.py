@@ -1,5 +1,6 @@
 """Random trees with a second, plain description of each path, and tiny models to score them."""
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -52,7 +53,7 @@ def tiny_model(shape: str, *, attention: str = "sdpa") -> nn.Module:
     """The same weights for the same shape, whatever the attention implementation."""
     torch.manual_seed(7)
     model: nn.Module = AutoModelForCausalLM.from_config(
-        CONFIGURATIONS[shape], dtype=torch.float32, attn_implementation=attention
+        copy.deepcopy(CONFIGURATIONS[shape]), dtype=torch.float32, attn_implementation=attention
     )
     return model.eval()
 

@@ -201,6 +201,13 @@ def test_a_path_beyond_the_limit_is_refused() -> None:
         score(MODELS["llama", "sdpa"], [tree], plan=ScoringPlan(longest=4))
 
 
+def test_a_plan_for_another_attention_is_refused() -> None:
+    tree = DialogueTree()
+    tree.add([1, 2], [3])
+    with pytest.raises(PersonalignError, match="runs attention 'eager', but its trees were planned for 'sdpa'"):
+        score(MODELS["llama", "eager"], [tree])
+
+
 @pytest.mark.parametrize("shape", ["llama", "qwen2"])
 def test_flex_attention_forward_on_cpu(shape: str) -> None:
     """Rows of several lengths in a row, because a change of length is what breaks the compiled kernel."""

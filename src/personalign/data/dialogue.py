@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 Role = Literal["user", "assistant"]
-
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ class Dialogue:
     candidates: tuple[tuple[str, ...], ...] | None = None
     relevant: tuple[tuple[int, ...], ...] | None = None
     person: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def reply_indices(self) -> tuple[int, ...]:
         """Indices into `messages` of the assistant's turns, each of which is one example."""

@@ -9,7 +9,6 @@ Every other reader turns its source into such rows, so that all sources meet the
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from personalign.data.dialogue import Dialogue, Turn
@@ -86,7 +85,7 @@ def _build(row: Mapping[str, Any], name: str) -> Dialogue:
         candidates=_nested(row.get("candidates")),
         relevant=_nested(row.get("relevant")),
         person=None if row.get("person") is None else str(row["person"]),
-        extra=MappingProxyType(extra),
+        extra=extra,
     )
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 from itertools import groupby
-from types import MappingProxyType
 from typing import Any
 
 from personalign.data.dialogue import Dialogue, Turn
@@ -41,7 +40,7 @@ def merge_turns(dialogue: Dialogue) -> Dialogue:
         relevant=None
         if relevant is None
         else tuple(tuple(sorted({line for lines in relevant[span] for line in lines})) for span in spans),
-        extra=MappingProxyType(extra),
+        extra=extra,
     )
 
 

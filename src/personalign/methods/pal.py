@@ -23,7 +23,7 @@ from personalign.decoding.selection import labelled_line
 from personalign.models import LoadedModel, autocast
 from personalign.prompts import UNSELECTED, Prompter
 from personalign.training.examples import Example, GrownTree, Path
-from personalign.training.trainer import forward_trees
+from personalign.training.trainer import StageSettings, forward_trees, step_loss
 from personalign.trees import batches_under
 
 # Table 5 of the paper. `without_mix` skips stage 1, `without_alignment` stage 2; `only_selection` and
@@ -170,3 +170,23 @@ def _with_trunk(examples: Sequence[Example], *, weight: float) -> list[Example]:
             example = Example(example.dialogue, example.turn, (*example.paths, trunk))
         result.append(example)
     return result
+
+
+def measure_pairs(
+    loaded: LoadedModel, trees: Sequence[GrownTree], *, beta: float, budget: int
+) -> dict[str, float]:
+    """DPO's mean loss and implicit-reward accuracy over pairs whose reference is known; no training."""
+    loss = accuracy = ratio = 0.0
+    pairs = sum(len(tree.examples) for tree in trees)
+    if not pairs:
+        return {"pairs": 0.0}
+    loaded.model.eval()
+    settings = StageSettings(objective="dpo", beta=beta)
+    with torch.no_grad(), autocast(loaded.precision):
+        for indices in batches_under(trees, length=len, budget=budget):
+            held = [trees[index] for index in indices]
+            part, values = step_loss(loaded.model, held, settings=settings, plan=loaded.plan, total=pairs)
+            loss += float(part)
+            accuracy += values["pair_accuracy"]
+            ratio += values["chosen_log_ratio"]
+    return {"pairs": float(pairs), "loss": loss, "pair_accuracy": accuracy, "chosen_log_ratio": ratio}

@@ -51,6 +51,7 @@ class Prompter:
         self.settings = settings
         self._layout = _build_layout(tokenizer, settings)
         self.hash = _hash(tokenizer, settings)
+        self._windows: tuple[Dialogue | None, dict[int, Window]] = (None, {})
 
     @property
     def end_ids(self) -> tuple[int, ...]:
@@ -84,6 +85,15 @@ class Prompter:
 
     def window(self, dialogue: Dialogue, turn: int) -> Window:
         """Which messages the prompts of this turn show; the same for all of them, whatever is selected."""
+        # The prompts of one dialogue are asked for in a row, so remembering one dialogue is enough.
+        if self._windows[0] is not dialogue:
+            self._windows = (dialogue, {})
+        windows = self._windows[1]
+        if turn not in windows:
+            windows[turn] = self._choose_window(dialogue, turn)
+        return windows[turn]
+
+    def _choose_window(self, dialogue: Dialogue, turn: int) -> Window:
         _require_assistant_turn(dialogue, turn)
         return choose_window(
             turn,

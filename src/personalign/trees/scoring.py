@@ -23,11 +23,12 @@ def token_log_probs(model: nn.Module, batch: PackedBatch, *, plan: ScoringPlan =
     The output layer runs on the S predicting positions alone: full-vocabulary logits of other positions are
     never made. The log-softmax runs in fp32 whatever the model's dtype.
 
-    Raises PersonalignError for a path beyond `plan.longest`, and for gradients through flex_attention on a
-    CPU.
+    Raises PersonalignError for a path beyond `plan.longest`, for a plan made for another attention
+    implementation, and for gradients through flex_attention on a CPU.
     """
     _check_length(batch, plan=plan)
     if plan.mode == "packed":
+        _check_attention(model, plan=plan)
         masks = attention_masks(batch, plan=plan, dtype=_compute_dtype(model))
         arguments = {"attention_mask": masks, "position_ids": batch.position_ids}
     else:
@@ -85,6 +86,16 @@ def _check_length(batch: PackedBatch, *, plan: ScoringPlan) -> None:
         raise PersonalignError(
             f"a path of {batch.longest} tokens cannot be scored: this model takes {plan.longest} at most; "
             "keep fewer turns of history or use a model with a longer context"
+        )
+
+
+def _check_attention(model: nn.Module, *, plan: ScoringPlan) -> None:
+    """One implementation would read the other's mask without complaint, and wrongly."""
+    used = extract_model_from_parallel(model, keep_torch_compile=False).config._attn_implementation
+    if used != plan.attention:
+        raise PersonalignError(
+            f"the model runs attention '{used}', but its trees were planned for '{plan.attention}'; "
+            f"load the model with attention: {plan.attention}, or make the plan anew"
         )
 
 

@@ -28,7 +28,7 @@ ROOT = 0
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A run of tokens. `attach` counts the parent's own tokens that it sees; `depth` is its first position."""
+    """A run of tokens. `attach` counts the parent's tokens that it sees; `depth` is its first position."""
 
     parent: int
     attach: int

@@ -1,0 +1,63 @@
+"""Relevance labels of training dialogues, as a recipe asks for them; used for training and calibration, never at test."""
+
+from dataclasses import replace
+
+from personalign.data.dialogue import Dialogue
+from personalign.errors import PersonalignError
+from personalign.labels.labeller import CosineIdfLabeller, CosineLabeller, IdfOverlapLabeller, Labeller, NliLabeller
+from personalign.methods.judges import open_judge
+from personalign.methods.parts import Parts
+from personalign.methods.recipe import Labels, Recipe
+from personalign.methods.steps import Reporter
+
+UNTESTED_PARTS = ("train", "align", "stop")
+
+
+def label_parts(parts: Parts, recipe: Recipe, *, reporter: Reporter) -> Parts:
+    """Give every dialogue of the training parts labels; those of the test part stay as its file has them."""
+    labels = recipe.data.labels
+    if labels.method == "given":
+        for name, dialogues in parts.items():
+            _require_labels(name, dialogues)
+        return parts
+    reporter.say(f"Labelling relevant persona lines by {labels.method}")
+    labeller = open_labeller(labels, recipe)
+    return {
+        name: _labelled(dialogues, labeller) if name in UNTESTED_PARTS else dialogues
+        for name, dialogues in parts.items()
+    }
+
+
+def open_labeller(labels: Labels, recipe: Recipe) -> Labeller:
+    match labels.method:
+        case "idf":
+            return IdfOverlapLabeller(**_threshold(labels), language=recipe.language)
+        case "nli":
+            judge = open_judge(recipe.evaluation.judges[0], language=recipe.language)
+            return NliLabeller(judge, **_threshold(labels))
+        case "cosine" | "cosine-idf":
+            from personalign.models.encoder import load_encoder
+
+            encoder = load_encoder(recipe.selector.encoder)
+            if labels.method == "cosine":
+                return CosineLabeller(encoder, **_threshold(labels))
+            return CosineIdfLabeller(encoder, **_threshold(labels), language=recipe.language)
+    raise PersonalignError(f"labels: there is no method '{labels.method}'")
+
+
+def _threshold(labels: Labels) -> dict[str, float]:
+    return {} if labels.threshold is None else {"threshold": labels.threshold}
+
+
+def _labelled(dialogues: list[Dialogue], labeller: Labeller) -> list[Dialogue]:
+    found = labeller.label(dialogues)
+    return [replace(dialogue, relevant=labels) for dialogue, labels in zip(dialogues, found, strict=True)]
+
+
+def _require_labels(part: str, dialogues: list[Dialogue]) -> None:
+    for dialogue in dialogues:
+        if dialogue.relevant is None:
+            raise PersonalignError(
+                f"dialogue {dialogue.id} of part '{part}' has no `relevant`; label the file with `personalign data "
+                "label`, or set data.labels.method to idf, cosine, cosine-idf or nli"
+            )

@@ -1,0 +1,202 @@
+"""The models of a run: made, opened, saved and published, each in a folder that transformers can load."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from personalign._files import write_json
+from personalign.data.dialogue import Dialogue
+from personalign.errors import PersonalignError
+from personalign.methods.backbone import CopyWarmup, copy_warmup
+from personalign.methods.parts import Parts
+from personalign.methods.pretraining import pretrain, pretraining_dialogues
+from personalign.methods.recipe import Recipe, Stage
+from personalign.methods.steps import Reporter, replace_folder
+from personalign.models import (
+    LoadedModel,
+    LoraSettings,
+    add_lora,
+    build_backbone,
+    load_model,
+    load_tokenizer,
+    lora_parameter_groups,
+    train_bpe,
+    word_tokenizer,
+)
+from personalign.prompts import Prompter, PromptSettings, structure_texts
+
+CARD = "personalign.json"
+
+
+class ModelStore:
+    """Models by stage name, under one folder."""
+
+    def __init__(self, recipe: Recipe, folder: Path, *, reporter: Reporter) -> None:
+        self._recipe = recipe
+        self._folder = folder
+        self._reporter = reporter
+        self._prompter: Prompter | None = None
+        self._opened: tuple[str, LoadedModel] | None = None
+
+    def make_backbone(self, parts: Parts, *, journal: Path) -> dict[str, Any]:
+        """From scratch: tokenizer, copy warm-up, pretraining. A named backbone is only checked."""
+        scratch = self._recipe.backbone.scratch
+        if scratch is None:
+            loaded = self._load(self._source("backbone"), trainable=False)
+            self._reporter.say(f"Backbone {self._recipe.backbone.name}: {loaded.plan.reason}")
+            return {"parameters": _count(loaded.model), "plan": asdict(loaded.plan)}
+        texts, counts = pretraining_dialogues(self._recipe, parts)
+        tokenizer = self._make_tokenizer(texts)
+        model = build_backbone(
+            scratch.shape,
+            vocab_size=len(tokenizer),
+            width=scratch.width,
+            layers=scratch.layers,
+            heads=scratch.heads,
+            max_positions=scratch.max_positions,
+            bos_id=tokenizer.bos_token_id,
+            eos_id=tokenizer.eos_token_id,
+            pad_id=tokenizer.pad_token_id,
+            seed=self._recipe.seed,
+        )
+        record: dict[str, Any] = {"parameters": _count(model), "vocabulary": len(tokenizer), "pretraining": counts}
+        copying = self._recipe.stages.copying
+        if copying is not None:
+            settings = CopyWarmup(**copying.model_dump())
+            with self._reporter.task("Learning to copy (ends early)", settings.max_steps) as advance:
+                result = copy_warmup(
+                    model,
+                    settings,
+                    token_ids=_plain_tokens(tokenizer),
+                    seed=self._recipe.seed,
+                    progress=lambda step, total, values: advance(1),
+                )
+            record["copying"] = {"steps": result.steps, "accuracy": result.accuracy, "seconds": result.seconds}
+        if self._recipe.stages.pretrain is not None:
+            prompter = Prompter(tokenizer, self._prompt_settings())
+            record["pretrain"] = pretrain(
+                model,
+                texts,
+                prompter,
+                self._recipe.stages.pretrain,
+                seed=self._recipe.seed,
+                journal=journal,
+                reporter=self._reporter,
+            )
+        with replace_folder(self._folder / "backbone") as folder:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        return record
+
+    def open(self, stage: str, *, trainable: bool = False) -> LoadedModel:
+        """The model of a stage; the one opened last is kept, unless it was opened to be trained."""
+        if not trainable and self._opened is not None and self._opened[0] == stage:
+            return self._opened[1]
+        self._opened = None
+        loaded = self._load(self._source(stage), trainable=trainable)
+        if not trainable:
+            self._opened = (stage, loaded)
+        return loaded
+
+    def save(self, stage: str, loaded: LoadedModel) -> None:
+        self._opened = None
+        with replace_folder(self._folder / stage) as folder:
+            loaded.model.save_pretrained(folder)
+            loaded.tokenizer.save_pretrained(folder)
+
+    def publish(self, stage: str, folder: Path, *, bias: float) -> None:
+        """The run's own model, with what inference needs to know beside it."""
+        loaded = self.open(stage)
+        recipe = self._recipe
+        with replace_folder(folder) as part:
+            loaded.model.save_pretrained(part)
+            loaded.tokenizer.save_pretrained(part)
+            write_json(
+                part / CARD,
+                {
+                    "prompts": asdict(self._prompt_settings()),
+                    "prompt_hash": self.prompter().hash,
+                    "none_bias": bias,
+                    "selector": recipe.selector.model_dump(),
+                    "decoding": recipe.decoding.model_dump(),
+                    "examples": _personas(self._folder.parent / "data"),
+                },
+            )
+
+    def prompter(self) -> Prompter:
+        if self._prompter is None:
+            self._prompter = Prompter(load_tokenizer(self._source("backbone")), self._prompt_settings())
+        return self._prompter
+
+    def optimizer(self, loaded: LoadedModel, stage: Stage) -> torch.optim.Optimizer | None:
+        """LoRA+ needs groups of its own; everything else is the Trainer's default Adam."""
+        lora = self._recipe.backbone.lora
+        if lora is None or lora.plus_ratio is None:
+            return None
+        groups = lora_parameter_groups(loaded.model, learning_rate=stage.learning_rate, ratio=lora.plus_ratio)
+        return torch.optim.AdamW(groups, lr=stage.learning_rate, weight_decay=stage.weight_decay)
+
+    def _source(self, stage: str) -> str:
+        if stage == "backbone" and self._recipe.backbone.name is not None:
+            return self._recipe.backbone.name
+        return str(self._folder / stage)
+
+    def _load(self, source: str, *, trainable: bool) -> LoadedModel:
+        backbone = self._recipe.backbone
+        loaded = load_model(
+            source,
+            dtype=backbone.dtype,
+            attention=backbone.attention,
+            device=backbone.device,
+            seed=self._recipe.seed,
+            trainable=trainable,
+        )
+        if trainable and backbone.lora is not None and not loaded.adapted:
+            return add_lora(loaded, LoraSettings(**backbone.lora.model_dump()), seed=self._recipe.seed)
+        return loaded
+
+    def _prompt_settings(self) -> PromptSettings:
+        return PromptSettings(language=self._recipe.language, **self._recipe.prompts.model_dump())
+
+    def _make_tokenizer(self, dialogues: Sequence[Dialogue]) -> Any:
+        scratch = self._recipe.backbone.scratch
+        assert scratch is not None
+        if scratch.tokenizer == "word":
+            if self._recipe.data.synthetic is None:
+                raise PersonalignError(
+                    "backbone.scratch.tokenizer is 'word', which knows the words of the synthetic corpus alone; "
+                    "write bpe"
+                )
+            from personalign.data.synthetic import vocabulary
+
+            structure = structure_texts(self._recipe.language)
+            return word_tokenizer(
+                vocabulary(self._recipe.language), structure=structure, language=self._recipe.language
+            )
+        texts = [text for item in dialogues for text in (*item.persona, *(turn.content for turn in item.messages))]
+        return train_bpe([*texts, *structure_texts(self._recipe.language)], vocab_size=scratch.vocabulary)
+
+
+def _count(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _plain_tokens(tokenizer: Any) -> list[int]:
+    special = set(tokenizer.all_special_ids)
+    return [index for index in range(len(tokenizer)) if index not in special]
+
+
+def _personas(data: Path) -> list[list[str]]:
+    """A few personas of the test part, so that a chat can begin without one."""
+    from personalign.data.formats import read_dialogues
+
+    return [list(dialogue.persona) for dialogue in read_dialogues(str(data / "test.jsonl.gz"))[:3]]
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    return value
