@@ -7,9 +7,13 @@ from hypothesis import given, settings
 from tests.prompts import chat_templates as templates
 from tests.prompts.prompt_tokenizers import choices, dialogue, dialogues, llama2_like, llama3_like
 
-from personalign.data.dialogue import Dialogue
+from personalign.data.dialogue import Dialogue, Turn
 from personalign.errors import PersonalignError
 from personalign.prompts import UNSELECTED, PrefixReport, Prompter, PromptSettings
+from personalign.prompts.chat import ChatTrunk
+from personalign.prompts.chat_template import ChatTemplate
+from personalign.prompts.lines import PersonaLines
+from personalign.prompts.segments import SegmentEncoder
 from personalign.prompts.wording import WORDINGS
 
 KINDS = list(templates.SERVING)
@@ -118,7 +122,7 @@ def test_histories_hold_prompt_and_target(kind: str, drawn: Dialogue) -> None:
             assert trunk[: len(prompt) + len(said)] == prompt + said
 
 
-def _alternating(drawn: Dialogue):  # type: ignore[no-untyped-def]
+def _alternating(drawn: Dialogue) -> tuple[Turn, ...]:
     turns = [turn for turn, before in zip(drawn.messages, (None, *drawn.messages), strict=False)
              if before is None or turn.role != before.role]  # fmt: skip
     return tuple(turns[1:] if turns[0].role == "assistant" else turns)
@@ -140,6 +144,20 @@ def test_nothing_is_lost_whatever_the_template_demands(kind: str, drawn: Dialogu
         alone = text_of(prompter, prompter.without_persona(plain, turn))
         assert "Zed" not in alone
         assert all(message.content in alone for message in plain.messages[:turn])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25, deadline=None)
+@given(drawn=dialogues())
+def test_dropping_turns_never_lengthens(kind: str, drawn: Dialogue) -> None:
+    encoder = SegmentEncoder(prompter_of(kind).tokenizer)
+    template = ChatTemplate(prompter_of(kind).tokenizer, encoder)
+    trunk = ChatTrunk(template, encoder, ENGLISH, PersonaLines(encoder, " ", "none", numbered=False))
+    for turn in drawn.reply_indices():
+        lengths = [trunk.length(drawn, first, turn) for first in range(turn + 1)]
+        assert lengths == sorted(lengths, reverse=True)
+        tokens = [trunk.tokens(drawn, first, turn, persona=True) for first in range(turn + 1)]
+        assert all(len(ids) <= length for ids, length in zip(tokens, lengths, strict=True))
 
 
 def test_turns_in_a_row_become_one_message() -> None:
@@ -184,7 +202,11 @@ def test_a_message_cannot_end_its_turn() -> None:
 
 def test_blanks_before_an_answer_belong_to_it() -> None:
     prompter = prompter_of("moved-first")
-    assert text_of(prompter, prompter.select(PETS, 1)).endswith("Any pets ? </head>Relevant persona:")
+    talk = dialogue("u: Any pets ?", "a: Yes", "u: a dog ?", "u: or two ?")
+    assert text_of(prompter, prompter.select(talk, 4)) == (
+        f"<begin><head> {SYSTEM}\n\nAny pets ? </head> Yes<end>"
+        "<head> a dog ?\nor two ? </head>Relevant persona:"
+    )
     assert text_of(prompter, prompter.reply_target("yes")) == " yes<end>"
     assert prompter.decode_reply(prompter.reply_target("yes")) == "yes"
 

@@ -16,6 +16,7 @@ from tests.prompts.prompt_tokenizers import (
     tokenizer_of,
     word_level,
 )
+from transformers import PreTrainedTokenizerFast
 
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.errors import PersonalignError
@@ -42,7 +43,7 @@ def prompter_of(kind: str, template: Template, budget: int, history: int | None 
 
 
 @cache
-def _tokenizer(kind: str):  # type: ignore[no-untyped-def]
+def _tokenizer(kind: str) -> PreTrainedTokenizerFast:
     return MODELS[kind]()
 
 

@@ -1,5 +1,7 @@
 """The plain trunk-first template: what it says, and which prompts begin with which."""
 
+from functools import cache
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from tests.prompts.prompt_tokenizers import (
 
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.errors import PersonalignError
-from personalign.prompts import UNSELECTED, Prompter, PromptSettings, structure_texts
+from personalign.prompts import UNSELECTED, Language, Prompter, PromptSettings, structure_texts
 from personalign.prompts.segments import one_line
 
 KINDS = list(MAKERS)
@@ -23,12 +25,12 @@ LONG = PromptSettings(max_tokens=100_000)
 PETS = dialogue("u: Any pets ?", "a: Yes , a dog .", "u: work ?", "a: at night .")
 
 
-def prompter_of(kind, recipe=LONG):
+def prompter_of(kind: str, recipe: PromptSettings = LONG) -> Prompter:
     return Prompter(tokenizer_of(kind), recipe)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama3"])
-def test_the_text_of_each_prompt(kind):
+def test_the_text_of_each_prompt(kind: str) -> None:
     prompter = prompter_of(kind)
     begin = "<begin>" if kind == "llama3" else ""
     trunk = (
@@ -48,7 +50,7 @@ def test_the_text_of_each_prompt(kind):
     assert decode(prompter.without_persona(PETS, 3)) == without + "Assistant:"
 
 
-def test_chinese_text():
+def test_chinese_text() -> None:
     prompter = Prompter(tokenizer_of("gpt2"), PromptSettings(language="zh"))
     talk = dialogue("u: 你做什么工作？", "a: 面包店。", persona=["我在面包店上夜班。"])
     assert prompter.tokenizer.decode(prompter.reply(talk, 1, line=0) + prompter.reply_target("面包店。")) == (
@@ -56,14 +58,14 @@ def test_chinese_text():
     )
 
 
-def test_numbered_lines():
+def test_numbered_lines() -> None:
     prompter = prompter_of("gpt2", PromptSettings(numbered=True))
     text = prompter.tokenizer.decode(prompter.select(PETS, 1))
     assert text.startswith("Persona:\n 1.I have a dog .\n 2.I work at night .\n")
     assert prompter.tokenizer.decode(prompter.select_target(PETS, 1)) == " 2.I work at night .\n"
 
 
-def test_word_level_keeps_every_structural_text_one_token():
+def test_word_level_keeps_every_structural_text_one_token() -> None:
     prompter = prompter_of("words")
     single = [prompter.tokenizer.encode(text, add_special_tokens=False) for text in structure_texts("en")]
     assert [len(ids) for ids in single] == [1] * 6
@@ -73,7 +75,7 @@ def test_word_level_keeps_every_structural_text_one_token():
     assert tokens == _words(f"{persona} {reply}")
 
 
-def _words(text):
+def _words(text: str) -> list[str]:
     joined = text.replace("Relevant persona:", "Relevant_persona:").split(" ")
     return [word.replace("Relevant_persona:", "Relevant persona:") for word in joined]
 
@@ -81,7 +83,7 @@ def _words(text):
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=40, deadline=None)
 @given(drawn=dialogues(), language=st.sampled_from(["en", "zh"]), numbered=st.booleans())
-def test_prompts_hang_off_one_another(kind, drawn, language, numbered):
+def test_prompts_hang_off_one_another(kind: str, drawn: Dialogue, language: Language, numbered: bool) -> None:
     if kind == "words":
         language = "en"
     prompter = _cached(kind, language, numbered)
@@ -105,21 +107,15 @@ def test_prompts_hang_off_one_another(kind, drawn, language, numbered):
             assert prompter.reply(drawn, turn, line=line) == chosen + cue
 
 
-_PROMPTERS = {}
-
-
-def _cached(kind, language, numbered):
-    key = (kind, language, numbered)
-    if key not in _PROMPTERS:
-        recipe = PromptSettings(language=language, numbered=numbered, max_tokens=100_000)
-        _PROMPTERS[key] = prompter_of(kind, recipe)
-    return _PROMPTERS[key]
+@cache
+def _cached(kind: str, language: Language, numbered: bool) -> Prompter:
+    return prompter_of(kind, PromptSettings(language=language, numbered=numbered, max_tokens=100_000))
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama3"])
 @settings(max_examples=40, deadline=None)
 @given(drawn=dialogues())
-def test_decoding_gives_back_the_text_whatever_it_holds(kind, drawn):
+def test_decoding_gives_back_the_text_whatever_it_holds(kind: str, drawn: Dialogue) -> None:
     prompter = _cached(kind, "en", False)
     turn = drawn.reply_indices()[-1]
     text = "Persona:\n" + "".join(f" {one_line(line)}\n" for line in drawn.persona)
@@ -133,7 +129,7 @@ def test_decoding_gives_back_the_text_whatever_it_holds(kind, drawn):
 
 @settings(max_examples=30, deadline=None)
 @given(drawn=dialogues())
-def test_what_people_write_ends_no_turn(drawn):
+def test_what_people_write_ends_no_turn(drawn: Dialogue) -> None:
     prompter = _cached("gpt2", "en", False)
     turn = drawn.reply_indices()[-1]
     replies = sum(message.role == "assistant" for message in drawn.messages[:turn])
@@ -143,7 +139,7 @@ def test_what_people_write_ends_no_turn(drawn):
 
 @settings(max_examples=30, deadline=None)
 @given(drawn=dialogues(), gold=st.text(max_size=9))
-def test_no_prompt_reads_the_reply_or_what_follows(drawn, gold):
+def test_no_prompt_reads_the_reply_or_what_follows(drawn: Dialogue, gold: str) -> None:
     prompter = _cached("gpt2", "en", False)
     turn = drawn.reply_indices()[0]
     other = Dialogue(
@@ -160,7 +156,7 @@ def test_no_prompt_reads_the_reply_or_what_follows(drawn, gold):
 
 @settings(max_examples=30, deadline=None)
 @given(drawn=dialogues())
-def test_without_persona_is_the_prompt_of_nobody(drawn):
+def test_without_persona_is_the_prompt_of_nobody(drawn: Dialogue) -> None:
     prompter = _cached("gpt2", "en", False)
     nobody = Dialogue(drawn.id, (), drawn.messages)
     for turn in drawn.reply_indices():
@@ -168,7 +164,7 @@ def test_without_persona_is_the_prompt_of_nobody(drawn):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_reply_reads_back(kind):
+def test_a_reply_reads_back(kind: str) -> None:
     prompter = prompter_of(kind)
     target = prompter.reply_target("Yes , a dog .")
     assert target[-1] in prompter.end_ids
@@ -179,7 +175,7 @@ def test_a_reply_reads_back(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_chosen_line_ends_with_the_selection_end(kind):
+def test_a_chosen_line_ends_with_the_selection_end(kind: str) -> None:
     prompter = prompter_of(kind)
     for line in (None, 0, 1):
         target = prompter.select_target(PETS, line)
@@ -187,7 +183,7 @@ def test_a_chosen_line_ends_with_the_selection_end(kind):
         assert not set(target[:-1]) & set(prompter.selection_end_ids)
 
 
-def test_turns_and_lines_that_do_not_exist():
+def test_turns_and_lines_that_do_not_exist() -> None:
     prompter = prompter_of("gpt2")
     with pytest.raises(ValueError, match="the user's"):
         prompter.select(PETS, 0)
@@ -199,7 +195,7 @@ def test_turns_and_lines_that_do_not_exist():
         prompter.reply(PETS, 1, line=-1)
 
 
-def test_a_tokenizer_that_cannot_serve_is_refused():
+def test_a_tokenizer_that_cannot_serve_is_refused() -> None:
     endless = gpt2_like()
     endless.eos_token = None
     with pytest.raises(PersonalignError, match=r"tokenizer\.eos_token"):
@@ -210,7 +206,7 @@ def test_a_tokenizer_that_cannot_serve_is_refused():
         Prompter(word_level(without=["Persona:"]), LONG)
 
 
-def test_each_text_is_tokenised_once():
+def test_each_text_is_tokenised_once() -> None:
     tokenizer = gpt2_like()
     prompter = Prompter(tokenizer, LONG)
     calls = []
@@ -218,7 +214,7 @@ def test_each_text_is_tokenised_once():
     tokenizer.encode = lambda text, **options: calls.append(text) or encode(text, **options)
     talk = dialogue(*[f"{'ua'[i % 2]}: number {i}" for i in range(30)])
 
-    def ask_for_everything(asked):
+    def ask_for_everything(asked: Dialogue) -> None:
         for turn in asked.reply_indices():
             prompter.select(asked, turn)
             prompter.reply(asked, turn, line=0)

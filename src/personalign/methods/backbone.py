@@ -5,9 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
+Ids = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 Progress = Callable[[int, int, dict[str, float]], None]
 
 
@@ -15,16 +18,17 @@ Progress = Callable[[int, int, dict[str, float]], None]
 class CopyWarmup:
     """Copying a persona line into a reply does not emerge by itself in minutes; this exercise makes it.
 
-    A row is `lines` lines of `line_length` random tokens, then the same lines in another order behind a random
-    gap of positions up to `gap`. Given the first token of a repeated line, the rest can be copied. Training ends
-    at `accuracy` on those tokens, or after `max_steps`.
+    A row is `lines` lines of `line_length` random tokens, then `copies` times the same lines in another order, each
+    behind a random gap of positions up to `gap`. Given the first token of a repeated line, the rest can be copied.
+    Training ends at `accuracy` on those tokens, or after `max_steps`.
     """
 
     lines: int = 5
     line_length: int = 5
-    gap: int = 128
+    copies: int = 2
+    gap: int = 64
     batch: int = 16
-    learning_rate: float = 4e-3
+    learning_rate: float = 3e-3
     warmup_steps: int = 50
     accuracy: float = 0.95
     max_steps: int = 1500
@@ -79,19 +83,17 @@ def copy_warmup(
     return CopyResult(steps=step, accuracy=sum(recent) / len(recent), seconds=time.monotonic() - start)
 
 
-def _copy_rows(
-    settings: CopyWarmup, vocabulary: np.ndarray, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Token ids, positions and which tokens can be copied, each [batch, 2 * lines * line_length]."""
-    half = settings.lines * settings.line_length
-    shape = (settings.batch, settings.lines, settings.line_length)
-    lines = generator.choice(vocabulary, size=shape)
-    order = generator.permuted(np.tile(np.arange(settings.lines), (settings.batch, 1)), axis=1)
-    repeated = np.take_along_axis(lines, order[:, :, None], axis=1)
-    ids = np.concatenate([lines.reshape(settings.batch, half), repeated.reshape(settings.batch, half)], axis=1)
-    gaps = generator.integers(0, settings.gap + 1, size=(settings.batch, 1))
-    positions = np.tile(np.arange(2 * half), (settings.batch, 1))
-    positions[:, half:] += gaps
-    copied = np.zeros_like(ids, dtype=bool)
-    copied[:, half:] = np.arange(half) % settings.line_length > 0
-    return ids, positions, copied
+def _copy_rows(settings: CopyWarmup, vocabulary: Ids, generator: np.random.Generator) -> tuple[Ids, Ids, Flags]:
+    """Token ids, positions and which tokens can be copied, each [batch, (1 + copies) * lines * line_length]."""
+    size = settings.lines * settings.line_length
+    lines = generator.choice(vocabulary, size=(settings.batch, settings.lines, settings.line_length))
+    rows, positions = [lines.reshape(settings.batch, size)], [np.tile(np.arange(size), (settings.batch, 1))]
+    for _ in range(settings.copies):
+        order = generator.permuted(np.tile(np.arange(settings.lines), (settings.batch, 1)), axis=1)
+        rows.append(np.take_along_axis(lines, order[:, :, None], axis=1).reshape(settings.batch, size))
+        gaps = generator.integers(0, settings.gap + 1, size=(settings.batch, 1))
+        positions.append(positions[-1][:, -1:] + 1 + gaps + np.arange(size))
+    ids = np.concatenate(rows, axis=1)
+    copied = np.zeros(ids.shape, dtype=np.bool_)
+    copied[:, size:] = np.arange(size * settings.copies) % settings.line_length > 0
+    return ids, np.concatenate(positions, axis=1), copied

@@ -57,6 +57,7 @@ class ModelStore:
             width=scratch.width,
             layers=scratch.layers,
             heads=scratch.heads,
+            look_back=scratch.look_back,
             max_positions=scratch.max_positions,
             bos_id=tokenizer.bos_token_id,
             eos_id=tokenizer.eos_token_id,

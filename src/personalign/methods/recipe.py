@@ -79,7 +79,8 @@ class Lora(_Section):
 class Scratch(_Section):
     """A backbone made from nothing."""
 
-    shape: Literal["llama", "gpt2", "qwen2"] = "llama"
+    shape: Literal["llama", "gpt2", "qwen2"] = "qwen2"
+    look_back: float = 3.0
     width: Positive = 128
     layers: Positive = 3
     heads: Positive = 4
@@ -110,8 +111,9 @@ class Prompts(_Section):
 class CopyStage(_Section):
     """The copy warm-up of a backbone from scratch."""
 
-    learning_rate: float = 4e-3
+    learning_rate: float = 3e-3
     batch: Positive = 16
+    copies: Positive = 2
     accuracy: Share = 0.95
     max_steps: Positive = 1500
 

@@ -60,8 +60,9 @@ class ChatTrunk:
 
     def length(self, dialogue: Dialogue, first: int, turn: int) -> int:
         # Dropping a turn may bring in the opening: room for it is kept always, so dropping never lengthens.
+        # One token more, as the template may put a blank before it.
         opened = self._needs_opening(self._turns(dialogue, first, turn))
-        opening = 0 if opened else len(self.encoder.structure(self.wording.chat_opening))
+        opening = 0 if opened else 1 + len(self.encoder.structure(self.wording.chat_opening))
         return opening + max(
             len(self.tokens(dialogue, first, turn, persona=persona)) for persona in (True, False)
         )

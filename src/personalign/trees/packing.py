@@ -1,8 +1,8 @@
 """Trees to tensors: one tree per row, padded to the longest; and batches under a token budget."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -43,12 +43,12 @@ class PackedBatch:
     start: Tensor
 
     def to(self, device: torch.device | str) -> "PackedBatch":
-        return PackedBatch(
-            **{
-                name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-                for name, value in ((name, getattr(self, name)) for name in self.__slots__)
-            }
-        )
+        moved: dict[str, Any] = {
+            field.name: value.to(device, non_blocking=True)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
 
     def branch_sums(self, token_log_probs: Tensor) -> Tensor:
         """Sum the scored tokens of each branch: [S] -> [branches]."""

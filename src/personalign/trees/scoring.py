@@ -72,7 +72,7 @@ def score(
             for indices in batches_under(rows, length=len, budget=budget):
                 batch = pack([rows[index] for index in indices]).to(device)
                 log_probs = token_log_probs(model, batch, plan=plan).cpu()
-                parts = iter(log_probs.split(batch.branch_lengths().tolist()))
+                parts = iter(torch.split(log_probs, batch.branch_lengths().tolist()))
                 for index in indices:
                     scored[index] = [next(parts) for _ in rows[index].branches]
     finally:

@@ -1,0 +1,87 @@
+"""Device and dtype, chosen here and nowhere else, each with the reason."""
+
+import contextlib
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from personalign.errors import PersonalignError
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+
+# Below it a step is mostly overhead, which autocast's casts add to.
+LARGE_ENOUGH_FOR_BF16_ON_CPU = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """What a model computes in. Weights and optimizer state are fp32; bf16 means autocast over them."""
+
+    dtype: Literal["float32", "bfloat16"]
+    device: str
+    reason: str
+
+    @property
+    def autocast(self) -> bool:
+        """Whether the forward pass runs under bf16 autocast."""
+        return self.dtype == "bfloat16"
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` takes CUDA, then Apple MPS, then the CPU. Raises PersonalignError for one that is not there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind = name.split(":")[0]
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if kind not in present:
+        raise PersonalignError(f"device: '{name}' is unknown; write auto, cpu, cuda, cuda:0 or mps")
+    if not present[kind]:
+        raise PersonalignError(f"device: '{name}' is not available on this machine; write auto or cpu")
+    return torch.device(name)
+
+
+def choose_precision(dtype: Dtype, *, device: torch.device, parameters: int) -> Precision:
+    """What a model of so many parameters computes in on this device.
+
+    Raises PersonalignError where bfloat16 is asked for and the device is slow or wrong at it.
+    """
+    obstacle = _bf16_obstacle(device)
+    if dtype == "float32":
+        return Precision("float32", str(device), "float32 was asked for")
+    if dtype == "bfloat16":
+        if obstacle:
+            raise PersonalignError(f"dtype: bfloat16 was asked for, but {obstacle}; write float32 or auto")
+        return Precision("bfloat16", str(device), "bfloat16 was asked for (autocast over fp32 weights)")
+    if dtype != "auto":
+        raise PersonalignError(f"dtype: '{dtype}' is unknown; write auto, float32 or bfloat16")
+    if obstacle:
+        return Precision("float32", str(device), obstacle)
+    if device.type == "cpu" and parameters < LARGE_ENOUGH_FOR_BF16_ON_CPU:
+        size = f"{parameters / 1e6:.1f}M parameters"
+        return Precision("float32", str(device), f"{size} are too few for bfloat16 to pay on a CPU")
+    return Precision("bfloat16", str(device), "the device is quick at it (autocast over fp32 weights)")
+
+
+def autocast(precision: Precision) -> contextlib.AbstractContextManager[object]:
+    """Around every forward pass: bf16 autocast where the precision says so, else nothing."""
+    if precision.autocast:
+        return torch.autocast(torch.device(precision.device).type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def cpu_has_amx() -> bool:
+    """Whether this CPU multiplies bf16 tiles; without them bf16 is slower than fp32."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
+def _bf16_obstacle(device: torch.device) -> str | None:
+    if device.type == "cpu":
+        return None if cpu_has_amx() else "this CPU has no AMX, without which bfloat16 is slow"
+    if device.type == "mps":
+        return "on Apple MPS models compute in float32"
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        return "this GPU has no bfloat16 arithmetic"
+    return None
