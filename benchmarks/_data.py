@@ -5,12 +5,12 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from personalign._files import write_json
 from personalign.data.dialogue import Dialogue
 from personalign.data.formats import read_dialogues
 from personalign.errors import PersonalignError
+from personalign.models.tokenizers import train_bpe
 from personalign.prompts import Prompter, PromptSettings
 from personalign.training.examples import Example
 from personalign.training.examples import Path as TargetPath
@@ -32,24 +32,6 @@ def load_dialogues() -> list[Dialogue]:
     if not path.exists():
         raise PersonalignError(f"{path} does not exist; PERSONALIGN_DATA must name the folder that holds {FILE}")
     return read_dialogues(path)
-
-
-def train_tokenizer(dialogues: Sequence[Dialogue]) -> Any:
-    """A byte-level BPE of `VOCABULARY` tokens, trained on the texts of the dialogues themselves."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<pad>", "<eos>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_texts(dialogues), trainer=trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
 
 
 def _texts(dialogues: Sequence[Dialogue]) -> Iterator[str]:
@@ -94,7 +76,7 @@ def first_dialogues(examples: Sequence[Example], count: int) -> list[Example]:
 
 def write_workload(folder: Path, dialogues: Sequence[Dialogue], *, histories: dict[str, int | None]) -> None:
     """Write `{stage}-{history}.json` for each stage and history, and the tokenizer, into `folder`."""
-    tokenizer = train_tokenizer(dialogues)
+    tokenizer = train_bpe(_texts(dialogues), vocab_size=VOCABULARY)
     tokenizer.save_pretrained(folder / "tokenizer")
     for name, history in histories.items():
         prompter = Prompter(tokenizer, PromptSettings(history=history))

@@ -18,7 +18,7 @@ def build_model(size: str) -> Any:
     from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
     if size == "124M":
-        config: Any = GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, pad_token_id=0, eos_token_id=1)
+        config: Any = GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, pad_token_id=2, eos_token_id=1)
     else:
         width, layers, inner, heads = (320, 6, 960, 5) if size == "10M" else (512, 8, 1536, 8)
         config = LlamaConfig(
@@ -30,9 +30,9 @@ def build_model(size: str) -> Any:
             num_key_value_heads=heads,
             max_position_embeddings=1024,
             tie_word_embeddings=True,
-            bos_token_id=None,
+            bos_token_id=0,
             eos_token_id=1,
-            pad_token_id=0,
+            pad_token_id=2,
         )
     torch.manual_seed(SEED)
     return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
@@ -102,7 +102,3 @@ def _product_rate(dtype: torch.dtype, *, size: int = 2048, repeats: int = 8) -> 
         torch.mm(left, right)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
-
-
-def has_amx() -> bool:
-    return bool(torch.cpu._is_amx_tile_supported())

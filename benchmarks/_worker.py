@@ -7,7 +7,6 @@ import json
 import resource
 import sys
 import tempfile
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from typing import Any
 import torch
 
 from _data import read_workload
-from _models import WorkCounter, build_model, has_amx, measure_peak
+from _models import WorkCounter, build_model, measure_peak
 from _work import Job, Measurement
 from personalign._files import write_json
+from personalign.models.precision import cpu_has_amx
 
 SEARCH_EXAMPLES = 8
 MICRO_BATCHES = (1, 2, 4, 8, 16)
@@ -33,7 +33,7 @@ def answer(job: Job) -> dict[str, Any]:
         case "agreement":
             return agreement(job)
         case "peak":
-            return asdict(measure_peak(with_bf16=has_amx()))
+            return asdict(measure_peak(with_bf16=cpu_has_amx()))
 
 
 def measure(job: Job) -> Measurement:
@@ -73,11 +73,9 @@ def fastest_micro_batch(job: Job) -> dict[str, Any]:
         model = build_model(job.size)
         candidate = replace(job, micro_batch=size)
         with tempfile.TemporaryDirectory() as folder:
-            start = time.perf_counter()
             seconds, _, _ = _peer.train(model, few, job=candidate, folder=folder)
             # The first round warms the process up, and its time is written over.
             rates[size] = len(few) / seconds
-        del start
     best = max(rates, key=lambda size: rates[size])
     return {"micro_batch": best, "rate": rates[best], "rates": rates}
 

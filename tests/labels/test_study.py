@@ -20,13 +20,15 @@ def test_labels_are_joined_by_line_and_reply() -> None:
 
 
 def test_thresholds_come_from_the_training_set_alone() -> None:
-    (row,) = study(
+    row, always_none = study(
         [IdfOverlapLabeller(threshold=99.0)], train=TRAIN, gold=joined_labels(TRAIN, PAIRS), test=TEST
     )
     assert row.train_accuracy == 1.0
     assert row.test.accuracy == 1.0
+    assert always_none.test.accuracy == 0.5
+    assert row.threshold is not None
     assert 0 < row.threshold < 1
-    (blind,) = study([IdfOverlapLabeller()], train=TRAIN, gold=[((), ())] * 3, test=TEST)
+    blind, _ = study([IdfOverlapLabeller()], train=TRAIN, gold=[((), ())] * 3, test=TEST)
     assert blind.test.accuracy == 0.5
     assert blind.test.share_none == 1.0
 
@@ -35,4 +37,4 @@ def test_the_table_has_a_row_per_labeller_and_the_baseline() -> None:
     rows = study([IdfOverlapLabeller()], train=TRAIN, gold=joined_labels(TRAIN, PAIRS), test=TEST)
     text = table(rows)
     assert "| idf | " in text
-    assert "| always none | - | - | 0.500 |" in text
+    assert "| always none | - | - | 0.500 | 0.000 |" in text

@@ -89,3 +89,12 @@ def test_a_tree_that_fits_is_not_split() -> None:
     tree = DialogueTree()
     tree.add([1, 2], [3])
     assert split(tree, budget=3) == [tree]
+
+
+def test_a_split_tree_repeats_the_trunk_as_rarely_as_the_budget_allows() -> None:
+    tree = DialogueTree()
+    for reply in range(4):
+        tree.add(list(range(10)), [20 + reply] * 5)
+    assert [len(part) for part in split(tree, budget=20)] == [20, 20]
+    assert [len(part) for part in split(tree, budget=19)] == [15, 15, 15, 15]
+    assert [len(part) for part in split(tree, budget=25)] == [25, 15]

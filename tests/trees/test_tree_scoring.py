@@ -204,7 +204,7 @@ def test_a_path_beyond_the_limit_is_refused() -> None:
 def test_a_plan_for_another_attention_is_refused() -> None:
     tree = DialogueTree()
     tree.add([1, 2], [3])
-    with pytest.raises(PersonalignError, match="runs attention 'eager', but .* planned for 'sdpa'"):
+    with pytest.raises(PersonalignError, match=r"runs attention 'eager', but .* planned for 'sdpa'"):
         score(MODELS["llama", "eager"], [tree])
 
 

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,6 +79,19 @@ def test_insert_stores_every_beginning_once_in_any_order(sequences: list[tuple[i
         for sequence, place in places.items():
             assert tuple(tree.tokens()[place]) == sequence
             assert np.array_equal(tree.path(int(place[-1])), place)
+
+
+def test_the_mask_drawn_in_the_guide_is_the_mask() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "trees.md").read_text(encoding="utf-8")
+    drawn = re.findall(r"^ .*([a-dxypq])      ((?:[#.] ?)+)$", guide, flags=re.MULTILINE)
+    tree = DialogueTree()
+    tree.attach([1, 2, 3, 4])
+    branch = tree.attach([5, 6], at=2)
+    tree.attach([7, 8], parent=branch, at=1)
+    assert [name for name, _ in drawn] == list("abcdxypq")
+    for (_, row), visible in zip(drawn, tree.visible(), strict=True):
+        assert row.split() == ["#" if seen else "." for seen in visible[: len(row.split())]]
+        assert not visible[len(row.split()) :].any()
 
 
 def test_add_scores_the_target_alone() -> None:

@@ -29,6 +29,10 @@ class Leaf:
     position: int
     token: int
 
+    def copy(self, *, token: int) -> "Leaf":
+        """A leaf that goes on from here on its own, with another next token."""
+        return Leaf(self.row, self.seen.clone(), self.position, token)
+
 
 class Forest:
     """Trees of B dialogues with the keys and values of their tokens. No gradients."""
@@ -54,7 +58,9 @@ class Forest:
         fp32 tensor per row, in the order asked for. The tokens that predict them must be new as well.
         """
         rows = len(self.trees)
-        fresh = [np.arange(len(slots), len(tree)) for slots, tree in zip(self._slots, self.trees, strict=True)]
+        fresh = [
+            np.arange(len(slots), len(tree)) for slots, tree in zip(self._slots, self.trees, strict=True)
+        ]
         width = max(len(new) for new in fresh)
         if width == 0:
             return [torch.zeros(0) for _ in range(rows)]

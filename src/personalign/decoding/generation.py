@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -57,7 +57,11 @@ def generate(
     if settings.strategy == "beam":
         return _beam_search(forest, leaves, settings=settings, end_ids=frozenset(end_ids))
     ends = frozenset(end_ids)
-    pick = _sampler(settings, keys or [str(i) for i in range(len(leaves))]) if settings.strategy == "sample" else _best
+    pick = (
+        _sampler(settings, keys or [str(i) for i in range(len(leaves))])
+        if settings.strategy == "sample"
+        else _best
+    )
     grown: list[list[int]] = [[] for _ in leaves]
     ended = [False] * len(leaves)
     active = list(range(len(leaves)))
@@ -119,60 +123,56 @@ class _Beam:
     tokens: list[int]
 
 
+@dataclass(slots=True)
+class _Search:
+    """The beams of one reply: those that go on, best first, and the best finished ones with their scores."""
+
+    running: list[_Beam]
+    finished: list[tuple[float, Grown]]
+    done: bool = False
+
+
 def _beam_search(
     forest: Forest, leaves: Sequence[Leaf], *, settings: DecodingSettings, end_ids: frozenset[int]
 ) -> list[Grown]:
-    """Beams share their row's cache: a beam that splits copies what it sees, no keys or values move."""
-    beams = [[_Beam(leaf, 0.0, [])] for leaf in leaves]
-    finished: list[list[tuple[float, list[int]]]] = [[] for _ in leaves]
-    done = [False] * len(leaves)
+    """Beam search as transformers' `generate(early_stopping=False)`: the same replies, token for token.
+
+    Beams share their row's cache: a beam that splits copies what it sees, no keys or values move.
+    """
+    searches = [_Search([_Beam(leaf, 0.0, [])], []) for leaf in leaves]
     for step in range(1, settings.max_new_tokens + 1):
-        running = [(index, beam) for index, group in enumerate(beams) if not done[index] for beam in group]
-        if not running:
+        open_searches = [search for search in searches if not search.done]
+        if not open_searches:
             break
-        log_probs = forest.step([beam.leaf for _, beam in running]).log_softmax(dim=-1)
-        totals = log_probs + torch.tensor([[beam.score] for _, beam in running], device=log_probs.device)
-        row = 0
-        for index, group in enumerate(beams):
-            if done[index]:
-                continue
-            mine = totals[row : row + len(group)]
-            row += len(group)
-            beams[index], ended = _split(group, mine, width=settings.beams, end_ids=end_ids)
-            penalty = step**settings.length_penalty
-            finished[index].extend((score / penalty, tokens) for score, tokens in ended)
-            finished[index] = sorted(finished[index], key=lambda item: -item[0])[: settings.beams]
-            best_running = beams[index][0].score / penalty if beams[index] else -np.inf
-            enough = len(finished[index]) == settings.beams
-            done[index] = not beams[index] or (enough and finished[index][-1][0] >= best_running)
-    return [
-        _winner(ended, group, penalty=settings.max_new_tokens**settings.length_penalty)
-        for ended, group in zip(finished, beams, strict=True)
-    ]
+        beams = [beam for search in open_searches for beam in search.running]
+        log_probs = forest.step([beam.leaf for beam in beams]).log_softmax(dim=-1)
+        totals = log_probs + torch.tensor([[beam.score] for beam in beams], device=log_probs.device)
+        parts = totals.split([len(search.running) for search in open_searches])
+        for search, mine in zip(open_searches, parts, strict=True):
+            _advance(search, mine, step=step, settings=settings, end_ids=end_ids)
+    return [max(search.finished, key=lambda item: item[0])[1] for search in searches]
 
 
-def _split(
-    group: Sequence[_Beam], totals: Tensor, *, width: int, end_ids: frozenset[int]
-) -> tuple[list[_Beam], list[tuple[float, list[int]]]]:
-    """The `width` best continuations that go on, and those among the `width` best of all that end."""
-    vocabulary = totals.shape[-1]
-    count = min(totals.numel(), width * (1 + max(1, len(end_ids))))
-    scores, flat = totals.flatten().topk(count)
-    going: list[_Beam] = []
-    ended: list[tuple[float, list[int]]] = []
-    for rank, (score, place) in enumerate(zip(scores.tolist(), flat.tolist(), strict=True)):
-        beam, token = group[place // vocabulary], place % vocabulary
-        if token in end_ids:
-            if rank < width:
-                ended.append((score, beam.tokens))
-        elif len(going) < width:
-            leaf = replace(beam.leaf, seen=beam.leaf.seen.clone(), token=token)
-            going.append(_Beam(leaf, score, [*beam.tokens, token]))
-    return going, ended
+def _advance(
+    search: _Search, totals: Tensor, *, step: int, settings: DecodingSettings, end_ids: frozenset[int]
+) -> None:
+    """One step of one search; `totals` are the scores of every continuation, [beams, vocabulary].
 
-
-def _winner(ended: Sequence[tuple[float, list[int]]], group: Sequence[_Beam], *, penalty: float) -> Grown:
-    candidates = [(score, tokens, True) for score, tokens in ended]
-    candidates += [(beam.score / penalty, beam.tokens, False) for beam in group]
-    _, tokens, end = max(candidates, key=lambda item: item[0])
-    return Grown(tokens, end)
+    A continuation that ends counts as finished only among the `beams` best of all, and at the last step each of
+    these does. The search is done when its best running beam, at its present length, is below all finished ones.
+    """
+    width, vocabulary = settings.beams, totals.shape[-1]
+    scores, places = totals.flatten().topk(min(totals.numel(), width * (1 + max(1, len(end_ids)))))
+    running: list[_Beam] = []
+    for rank, (score, place) in enumerate(zip(scores.tolist(), places.tolist(), strict=True)):
+        beam, token = search.running[place // vocabulary], place % vocabulary
+        ends = token in end_ids
+        tokens = beam.tokens if ends else [*beam.tokens, token]
+        if rank < width and (ends or step == settings.max_new_tokens):
+            search.finished.append((score / step**settings.length_penalty, Grown(tokens, ended=ends)))
+        if not ends and len(running) < width:
+            running.append(_Beam(beam.leaf.copy(token=token), score, tokens))
+    search.running = running
+    search.finished = sorted(search.finished, key=lambda item: -item[0])[:width]
+    best = running[0].score / step**settings.length_penalty if running else -np.inf
+    search.done = not running or (len(search.finished) == width and search.finished[-1][0] >= best)

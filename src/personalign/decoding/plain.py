@@ -40,7 +40,11 @@ def plain_generate(
 
 
 def _generate_batch(
-    loaded: LoadedModel, prompts: Sequence[Sequence[int]], *, decoding: DecodingSettings, end_ids: Sequence[int]
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    decoding: DecodingSettings,
+    end_ids: Sequence[int],
 ) -> list[Grown]:
     width = max(len(prompt) for prompt in prompts)
     ids = np.zeros((len(prompts), width), dtype=np.int64)

@@ -147,7 +147,9 @@ def without_persona(
     finished, total = 0, sum(map(len, wanted))
     for batch in _batches(prompter, dialogues, wanted, budget=budget):
         prompts = [[prompter.without_persona(dialogues[i], turn) for turn in wanted[i]] for i in batch]
-        grown = _continue(loaded, prompter, prompts, decoding=decoding, names=_names(dialogues, wanted, batch))
+        grown = _continue(
+            loaded, prompter, prompts, decoding=decoding, names=_names(dialogues, wanted, batch)
+        )
         for index, replies in zip(batch, grown, strict=True):
             texts[index] = [prompter.decode_reply(reply.tokens) for reply in replies]
             finished += len(replies)
@@ -176,7 +178,9 @@ def _answer(
             ]
             for dialogue, at, chosen in zip(dialogues, turns, choices, strict=True)
         ]
-        names = [[f"{dialogue.id}/{turn}" for turn in at] for dialogue, at in zip(dialogues, turns, strict=True)]
+        names = [
+            [f"{dialogue.id}/{turn}" for turn in at] for dialogue, at in zip(dialogues, turns, strict=True)
+        ]
         grown = _continue(loaded, prompter, prompts, decoding=decoding, names=names, forest=forest)
     return choices, grown
 
@@ -260,7 +264,9 @@ def _continue(
             for prompt in sorted(row_prompts, key=len, reverse=True):
                 forest.insert(row, prompt[:-1])
         forest.compute()
-        leaves = [forest.leaf(row, prompt) for row, row_prompts in enumerate(prompts) for prompt in row_prompts]
+        leaves = [
+            forest.leaf(row, prompt) for row, row_prompts in enumerate(prompts) for prompt in row_prompts
+        ]
         forest.keep_seen(leaves)
         keys = [name for row in names for name in row]
         flat = iter(generate(forest, leaves, settings=decoding, end_ids=prompter.end_ids, keys=keys))
@@ -272,7 +278,9 @@ def _batches(
 ) -> Iterator[list[int]]:
     """Dialogues of like size together, longest first, under a budget of padded tree tokens."""
     sizes = [_tree_size(prompter, dialogue, at) for dialogue, at in zip(dialogues, turns, strict=True)]
-    order = sorted((index for index in range(len(dialogues)) if turns[index]), key=lambda index: -sizes[index])
+    order = sorted(
+        (index for index in range(len(dialogues)) if turns[index]), key=lambda index: -sizes[index]
+    )
     batch: list[int] = []
     for index in order:
         if batch and (len(batch) + 1) * sizes[batch[0]] > budget:

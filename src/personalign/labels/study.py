@@ -37,10 +37,10 @@ PUBLISHED_NLI_THRESHOLD = 0.99
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`train_accuracy`: None where the threshold was not tuned."""
+    """`threshold` is None where there is none, `train_accuracy` where it was not tuned."""
 
     method: str
-    threshold: float
+    threshold: float | None
     train_accuracy: float | None
     test: Agreement
 
@@ -76,7 +76,8 @@ def joined_labels(dialogues: Sequence[Dialogue], pairs: Collection[tuple[str, st
 def study(
     labellers: Sequence[Labeller], *, train: Sequence[Dialogue], gold: Labels, test: Sequence[Dialogue]
 ) -> list[Row]:
-    """Tune each labeller on (`train`, `gold`); of those with one name keep the best; then label `test`.
+    """Tune each labeller on (`train`, `gold`); of those with one name keep the best; then label `test`, and
+    once with nothing but "none".
 
     Raises PersonalignError if a test dialogue has no `relevant`.
     """
@@ -94,6 +95,8 @@ def study(
             rows.append(Row("nli, as published", PUBLISHED_NLI_THRESHOLD, None, compare(given, published)))
         labels = labels_above(scores, labeller.threshold)
         rows.append(Row(_describe(labeller), labeller.threshold, accuracy, compare(given, labels)))
+    nothing: Labels = [((),) * len(turns) for turns in given]
+    rows.append(Row("always none", None, None, compare(given, nothing)))
     return rows
 
 
@@ -105,13 +108,13 @@ def table(rows: Sequence[Row]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
+        threshold = "-" if row.threshold is None else f"{row.threshold:.2f}"
         tuned = "-" if row.train_accuracy is None else f"{row.train_accuracy:.3f}"
         agreement = row.test
         lines.append(
-            f"| {row.method} | {row.threshold:.2f} | {tuned} | {agreement.accuracy:.3f} | "
+            f"| {row.method} | {threshold} | {tuned} | {agreement.accuracy:.3f} | "
             f"{agreement.accuracy_needed:.3f} | {agreement.macro_f1:.3f} | {agreement.share_none:.3f} |"
         )
-    lines.append(f"| always none | - | - | {rows[0].test.accuracy_always_none:.3f} | 0.000 | - | 1.000 |")
     lines.append(f"\nShare of none among the given labels: {rows[0].test.share_none_given:.3f}.")
     return "\n".join(lines)
 

@@ -53,7 +53,9 @@ def copy_warmup(
     start = time.monotonic()
     generator = np.random.default_rng((seed, 0xC0FFEE))
     device = next(model.parameters()).device
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0
+    )
     vocabulary = np.asarray(token_ids)
     recent: list[float] = []
     model.train()
@@ -70,7 +72,7 @@ def copy_warmup(
         logits = output.logits[torch.from_numpy(rows), torch.from_numpy(columns - 1)]
         goal = torch.from_numpy(ids[rows, columns]).to(device)
         loss = nn.functional.cross_entropy(logits.float(), goal)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -83,7 +85,9 @@ def copy_warmup(
     return CopyResult(steps=step, accuracy=sum(recent) / len(recent), seconds=time.monotonic() - start)
 
 
-def _copy_rows(settings: CopyWarmup, vocabulary: Ids, generator: np.random.Generator) -> tuple[Ids, Ids, Flags]:
+def _copy_rows(
+    settings: CopyWarmup, vocabulary: Ids, generator: np.random.Generator
+) -> tuple[Ids, Ids, Flags]:
     """Token ids, positions and which tokens can be copied, each [batch, (1 + copies) * lines * line_length]."""
     size = settings.lines * settings.line_length
     lines = generator.choice(vocabulary, size=(settings.batch, settings.lines, settings.line_length))

@@ -10,7 +10,12 @@ from personalign.methods.tables import results_table
 def model_card(recipe: Recipe, results: dict[str, Any]) -> str:
     """Markdown with the front matter of the Hugging Face hub."""
     backbone = recipe.backbone.name
-    front = ["---", "library_name: personalign", f"language: {recipe.language}", "tags: [persona, dialogue, dpo, pal]"]
+    front = [
+        "---",
+        "library_name: personalign",
+        f"language: {recipe.language}",
+        "tags: [persona, dialogue, dpo, pal]",
+    ]
     front += [f"base_model: {backbone}"] if backbone else []
     source = "the synthetic corpus" if recipe.data.synthetic is not None else recipe.data.files.train  # type: ignore[union-attr]
     made = f"the backbone {backbone}" if backbone else "a backbone trained from scratch"
@@ -29,7 +34,7 @@ def model_card(recipe: Recipe, results: dict[str, Any]) -> str:
             "",
             "    personalign chat THIS_FOLDER --line 'i have a dog .'",
             "",
-            results_table(results, synthetic=recipe.data.synthetic is not None),
+            results_table(results),
             "## Recipe",
             "",
             "```yaml",

@@ -1,15 +1,23 @@
 """Relevance labels of training dialogues, as a recipe asks for them; used for training and calibration, never at test."""
 
 from dataclasses import replace
+from typing import TypeVar
 
 from personalign.data.dialogue import Dialogue
 from personalign.errors import PersonalignError
-from personalign.labels.labeller import CosineIdfLabeller, CosineLabeller, IdfOverlapLabeller, Labeller, NliLabeller
+from personalign.labels.labeller import (
+    CosineIdfLabeller,
+    CosineLabeller,
+    IdfOverlapLabeller,
+    Labeller,
+    NliLabeller,
+)
 from personalign.methods.judges import open_judge
 from personalign.methods.parts import Parts
 from personalign.methods.recipe import Labels, Recipe
 from personalign.methods.steps import Reporter
 
+AnyLabeller = TypeVar("AnyLabeller", IdfOverlapLabeller, NliLabeller, CosineLabeller, CosineIdfLabeller)
 UNTESTED_PARTS = ("train", "align", "stop")
 
 
@@ -31,22 +39,22 @@ def label_parts(parts: Parts, recipe: Recipe, *, reporter: Reporter) -> Parts:
 def open_labeller(labels: Labels, recipe: Recipe) -> Labeller:
     match labels.method:
         case "idf":
-            return IdfOverlapLabeller(**_threshold(labels), language=recipe.language)
+            return _cut(IdfOverlapLabeller(language=recipe.language), labels)
         case "nli":
             judge = open_judge(recipe.evaluation.judges[0], language=recipe.language)
-            return NliLabeller(judge, **_threshold(labels))
+            return _cut(NliLabeller(judge), labels)
         case "cosine" | "cosine-idf":
             from personalign.models.encoder import load_encoder
 
             encoder = load_encoder(recipe.selector.encoder)
             if labels.method == "cosine":
-                return CosineLabeller(encoder, **_threshold(labels))
-            return CosineIdfLabeller(encoder, **_threshold(labels), language=recipe.language)
+                return _cut(CosineLabeller(encoder), labels)
+            return _cut(CosineIdfLabeller(encoder, language=recipe.language), labels)
     raise PersonalignError(f"labels: there is no method '{labels.method}'")
 
 
-def _threshold(labels: Labels) -> dict[str, float]:
-    return {} if labels.threshold is None else {"threshold": labels.threshold}
+def _cut(labeller: AnyLabeller, labels: Labels) -> AnyLabeller:
+    return labeller if labels.threshold is None else replace(labeller, threshold=labels.threshold)
 
 
 def _labelled(dialogues: list[Dialogue], labeller: Labeller) -> list[Dialogue]:

@@ -21,9 +21,11 @@ from personalign.models import (
     LoraSettings,
     add_lora,
     build_backbone,
+    choose_device,
     load_model,
     load_tokenizer,
     lora_parameter_groups,
+    prepare,
     train_bpe,
     word_tokenizer,
 )
@@ -50,21 +52,12 @@ class ModelStore:
             self._reporter.say(f"Backbone {self._recipe.backbone.name}: {loaded.plan.reason}")
             return {"parameters": _count(loaded.model), "plan": asdict(loaded.plan)}
         texts, counts = pretraining_dialogues(self._recipe, parts)
-        tokenizer = self._make_tokenizer(texts)
-        model = build_backbone(
-            scratch.shape,
-            vocab_size=len(tokenizer),
-            width=scratch.width,
-            layers=scratch.layers,
-            heads=scratch.heads,
-            look_back=scratch.look_back,
-            max_positions=scratch.max_positions,
-            bos_id=tokenizer.bos_token_id,
-            eos_id=tokenizer.eos_token_id,
-            pad_id=tokenizer.pad_token_id,
-            seed=self._recipe.seed,
-        )
-        record: dict[str, Any] = {"parameters": _count(model), "vocabulary": len(tokenizer), "pretraining": counts}
+        model, tokenizer = build_from_scratch(self._recipe, texts)
+        record: dict[str, Any] = {
+            "parameters": _count(model),
+            "vocabulary": len(tokenizer),
+            "pretraining": counts,
+        }
         copying = self._recipe.stages.copying
         if copying is not None:
             settings = CopyWarmup(**copying.model_dump())
@@ -76,9 +69,13 @@ class ModelStore:
                     seed=self._recipe.seed,
                     progress=lambda step, total, values: advance(1),
                 )
-            record["copying"] = {"steps": result.steps, "accuracy": result.accuracy, "seconds": result.seconds}
+            record["copying"] = {
+                "steps": result.steps,
+                "accuracy": result.accuracy,
+                "seconds": result.seconds,
+            }
         if self._recipe.stages.pretrain is not None:
-            prompter = Prompter(tokenizer, self._prompt_settings())
+            prompter = Prompter(tokenizer, prompt_settings(self._recipe))
             record["pretrain"] = pretrain(
                 model,
                 texts,
@@ -106,20 +103,18 @@ class ModelStore:
     def save(self, stage: str, loaded: LoadedModel) -> None:
         self._opened = None
         with replace_folder(self._folder / stage) as folder:
-            loaded.model.save_pretrained(folder)
-            loaded.tokenizer.save_pretrained(folder)
+            _write(loaded, folder)
 
     def publish(self, stage: str, folder: Path, *, bias: float) -> None:
         """The run's own model, with what inference needs to know beside it."""
         loaded = self.open(stage)
         recipe = self._recipe
         with replace_folder(folder) as part:
-            loaded.model.save_pretrained(part)
-            loaded.tokenizer.save_pretrained(part)
+            _write(loaded, part)
             write_json(
                 part / CARD,
                 {
-                    "prompts": asdict(self._prompt_settings()),
+                    "prompts": asdict(prompt_settings(self._recipe)),
                     "prompt_hash": self.prompter().hash,
                     "none_bias": bias,
                     "selector": recipe.selector.model_dump(),
@@ -130,7 +125,7 @@ class ModelStore:
 
     def prompter(self) -> Prompter:
         if self._prompter is None:
-            self._prompter = Prompter(load_tokenizer(self._source("backbone")), self._prompt_settings())
+            self._prompter = Prompter(load_tokenizer(self._source("backbone")), prompt_settings(self._recipe))
         return self._prompter
 
     def optimizer(self, loaded: LoadedModel, stage: Stage) -> torch.optim.Optimizer | None:
@@ -160,26 +155,79 @@ class ModelStore:
             return add_lora(loaded, LoraSettings(**backbone.lora.model_dump()), seed=self._recipe.seed)
         return loaded
 
-    def _prompt_settings(self) -> PromptSettings:
-        return PromptSettings(language=self._recipe.language, **self._recipe.prompts.model_dump())
 
-    def _make_tokenizer(self, dialogues: Sequence[Dialogue]) -> Any:
-        scratch = self._recipe.backbone.scratch
-        assert scratch is not None
-        if scratch.tokenizer == "word":
-            if self._recipe.data.synthetic is None:
-                raise PersonalignError(
-                    "backbone.scratch.tokenizer is 'word', which knows the words of the synthetic corpus alone; "
-                    "write bpe"
-                )
-            from personalign.data.synthetic import vocabulary
+def build_from_scratch(recipe: Recipe, dialogues: Sequence[Dialogue]) -> tuple[Any, Any]:
+    """An untrained backbone with a tokenizer made for these dialogues."""
+    scratch = recipe.backbone.scratch
+    assert scratch is not None
+    tokenizer = _make_tokenizer(recipe, dialogues)
+    model = build_backbone(
+        scratch.shape,
+        vocab_size=len(tokenizer),
+        width=scratch.width,
+        layers=scratch.layers,
+        heads=scratch.heads,
+        look_back=scratch.look_back if scratch.shape == "qwen2" else 0.0,
+        max_positions=scratch.max_positions,
+        bos_id=tokenizer.bos_token_id,
+        eos_id=tokenizer.eos_token_id,
+        pad_id=tokenizer.pad_token_id,
+        seed=recipe.seed,
+    )
+    return model, tokenizer
 
-            structure = structure_texts(self._recipe.language)
-            return word_tokenizer(
-                vocabulary(self._recipe.language), structure=structure, language=self._recipe.language
+
+def untrained_backbone(recipe: Recipe, parts: Parts) -> tuple[LoadedModel, Prompter]:
+    """What a run would train, before any training: to estimate sizes and times with."""
+    backbone = recipe.backbone
+    if backbone.name is not None:
+        loaded = load_model(
+            backbone.name,
+            dtype=backbone.dtype,
+            attention=backbone.attention,
+            device=backbone.device,
+            seed=recipe.seed,
+            trainable=True,
+        )
+    else:
+        texts, _ = pretraining_dialogues(recipe, parts)
+        model, tokenizer = build_from_scratch(recipe, texts)
+        device = choose_device(backbone.device)
+        loaded = prepare(model, tokenizer, dtype=backbone.dtype, device=device, seed=recipe.seed)
+    if backbone.lora is not None:
+        loaded = add_lora(loaded, LoraSettings(**backbone.lora.model_dump()), seed=recipe.seed)
+    return loaded, Prompter(loaded.tokenizer, prompt_settings(recipe))
+
+
+def prompt_settings(recipe: Recipe) -> PromptSettings:
+    return PromptSettings(language=recipe.language, **recipe.prompts.model_dump())
+
+
+def _make_tokenizer(recipe: Recipe, dialogues: Sequence[Dialogue]) -> Any:
+    scratch = recipe.backbone.scratch
+    assert scratch is not None
+    structure = structure_texts(recipe.language)
+    if scratch.tokenizer == "word":
+        if recipe.data.synthetic is None:
+            raise PersonalignError(
+                "backbone.scratch.tokenizer is 'word', which knows the words of the synthetic corpus alone; write bpe"
             )
-        texts = [text for item in dialogues for text in (*item.persona, *(turn.content for turn in item.messages))]
-        return train_bpe([*texts, *structure_texts(self._recipe.language)], vocab_size=scratch.vocabulary)
+        from personalign.data.synthetic import vocabulary
+
+        return word_tokenizer(vocabulary(recipe.language), structure=structure, language=recipe.language)
+    texts = [
+        text for item in dialogues for text in (*item.persona, *(turn.content for turn in item.messages))
+    ]
+    return train_bpe([*texts, *structure], vocab_size=scratch.vocabulary)
+
+
+def _write(loaded: LoadedModel, folder: Path) -> None:
+    if loaded.adapted:
+        # Adapters alone: vLLM refuses whole modules, and tied embeddings would be lost.
+        loaded.model.save_pretrained(folder, save_embedding_layers=False)
+    else:
+        loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
 
 
 def _count(model: torch.nn.Module) -> int:

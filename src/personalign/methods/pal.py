@@ -121,9 +121,7 @@ def gold_alone(dialogues: Iterable[Dialogue], prompter: Prompter, *, dropped: Dr
     return persona_aware_learning(dialogues, prompter, dropped=dropped, ablation="only_generation")
 
 
-def with_reference(
-    loaded: LoadedModel, trees: Sequence[GrownTree], *, budget: int
-) -> list[GrownTree]:
+def with_reference(loaded: LoadedModel, trees: Sequence[GrownTree], *, budget: int) -> list[GrownTree]:
     """Score every branch once with the model as it is now, the reference of stage 2; same packing, same dtype."""
     scored: dict[int, GrownTree] = {}
     loaded.model.eval()
@@ -132,7 +130,7 @@ def with_reference(
             held = [trees[index] for index in indices]
             batch, log_probs = forward_trees(loaded.model, held, plan=loaded.plan)
             sums = batch.branch_sums(log_probs).cpu()
-            parts = sums.split([len(tree.tree.branches) for tree in held])
+            parts = torch.split(sums, [len(tree.tree.branches) for tree in held])
             scored.update(
                 (index, tree.with_reference(part))
                 for index, tree, part in zip(indices, held, parts, strict=True)

@@ -37,24 +37,26 @@ def load_parts(recipe: Recipe) -> Parts:
             },
             exchanges=sizes.exchanges,
         )
-        parts = {name: list(dialogues) for name, dialogues in corpus.splits().items()}
+        parts: Parts = {name: list(dialogues) for name, dialogues in corpus.splits().items()}
         swapped = swap_personas(parts["test"], seed=sizes.seed)
         # The history stays as it was: only whom the model is meant to be changes.
         parts["swapped"] = [
-            replace(dialogue, persona=other.persona) for dialogue, other in zip(parts["test"], swapped, strict=True)
+            replace(dialogue, persona=other.persona)
+            for dialogue, other in zip(parts["test"], swapped, strict=True)
         ]
         parts["shuffled"] = shuffle_personas(parts["test"], seed=sizes.seed)
         return parts
     files = recipe.data.files
     assert files is not None
-    dialogues = _read(files, files.train, recipe.language)[: files.limit]
-    shares = {
-        "train": 1.0 - files.align_share - files.stop_share,
-        "align": files.align_share,
-        "stop": files.stop_share,
-    }
-    parts = split_by_persona(dialogues, shares, seed=recipe.data.split_seed)
-    parts["test"] = _read(files, files.test, recipe.language)[: files.test_limit]
+    train = _read(files, files.train)[: files.limit]
+    shares = {"align": files.align_share, "stop": files.stop_share}
+    if files.align is None:
+        shares["train"] = 1.0 - files.align_share - files.stop_share
+        parts = split_by_persona(train, shares, seed=recipe.data.split_seed)
+    else:
+        parts = split_by_persona(_read(files, files.align), shares, seed=recipe.data.split_seed)
+        parts["train"] = train
+    parts["test"] = _read(files, files.test)[: files.test_limit]
     return parts
 
 
@@ -72,7 +74,9 @@ def locate(files: FileData, key: str) -> str:
         return files.hub[key]
     if "/" in key:
         return key
-    place = f"the folder {folder} has no {key}.jsonl or {key}.jsonl.gz" if folder else f"{DATA_FOLDER} is not set"
+    place = (
+        f"the folder {folder} has no {key}.jsonl or {key}.jsonl.gz" if folder else f"{DATA_FOLDER} is not set"
+    )
     raise PersonalignError(
         f"data: '{key}' is no file here, and {place}; set {DATA_FOLDER} to the folder that holds it, or give a path "
         "or a hub id with --set data.files.train=..."
@@ -85,7 +89,10 @@ def write_parts(folder: Path, parts: Parts) -> None:
 
 
 def read_parts(folder: Path) -> Parts:
-    return {path.name.removesuffix(".jsonl.gz"): read_dialogues(str(path)) for path in sorted(folder.glob("*.jsonl.gz"))}
+    return {
+        path.name.removesuffix(".jsonl.gz"): read_dialogues(str(path))
+        for path in sorted(folder.glob("*.jsonl.gz"))
+    }
 
 
 def fingerprint(dialogues: Sequence[Dialogue]) -> str:
@@ -100,12 +107,15 @@ def source_fingerprint(recipe: Recipe) -> dict[str, Any]:
     """What decides the parts: the recipe's section and, for files, their size and time."""
     values: dict[str, Any] = recipe.data.model_dump(mode="json")
     if recipe.data.files is not None:
-        for key in (recipe.data.files.train, recipe.data.files.test):
-            path = Path(locate(recipe.data.files, key))
+        files = recipe.data.files
+        for key in (files.train, files.test, files.align, files.pretrain_persona_pairs, *files.pretrain):
+            if key is None:
+                continue
+            path = Path(locate(files, key))
             if path.is_file():
                 values[f"bytes of {key}"] = path.stat().st_size
     return values
 
 
-def _read(files: FileData, key: str, language: str) -> list[Dialogue]:
+def _read(files: FileData, key: str) -> list[Dialogue]:
     return read_dialogues(locate(files, key), columns=files.columns or None)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from personalign.data.dialogue import Dialogue
+from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.formats import read_dialogues
 from personalign.data.split import normalise_line
+from personalign.evaluation.nli_data import read_entailed_pairs
 from personalign.methods.parts import Parts, locate
 from personalign.methods.recipe import PretrainStage, Recipe
 from personalign.methods.steps import Interrupted, Reporter
@@ -33,8 +34,10 @@ def pretraining_dialogues(recipe: Recipe, parts: Parts) -> tuple[list[Dialogue],
     test_messages = {normalise_line(turn.content) for item in parts["test"] for turn in item.messages}
     test_lines = {normalise_line(line) for item in parts["test"] for line in _all_lines(item)}
     counts: Counter[str] = Counter()
-    kept = []
+    kept: list[Dialogue] = []
     sources = [parts["train"], *(read_dialogues(locate(files, key)) for key in files.pretrain)]
+    if files.pretrain_persona_pairs is not None:
+        sources.append(_pairs_as_dialogues(locate(files, files.pretrain_persona_pairs)))
     for source in sources:
         for dialogue in source:
             if any(normalise_line(line) in test_lines for line in _all_lines(dialogue)):
@@ -44,9 +47,12 @@ def pretraining_dialogues(recipe: Recipe, parts: Parts) -> tuple[list[Dialogue],
                 turn for turn in dialogue.messages if normalise_line(turn.content) not in test_messages
             )
             counts["messages dropped for a test message"] += len(dialogue.messages) - len(messages)
-            if len(messages) > 1:
+            # A reply that nothing is left of teaches nothing; a pair of line and reply is one message.
+            if len(messages) > 1 or len(messages) == len(dialogue.messages) > 0:
                 number = len(kept)
-                kept.append(replace(dialogue, id=f"{number}", messages=messages, relevant=None, candidates=None))
+                kept.append(
+                    replace(dialogue, id=f"{number}", messages=messages, relevant=None, candidates=None)
+                )
     counts["dialogues"] = len(kept)
     return kept, dict(counts)
 
@@ -95,7 +101,12 @@ def pretrain(
     if result.interrupted:
         raise Interrupted("pretrain")
     tokens = sum(len(tree) for tree in trees)
-    return {"rows": len(examples), "tokens": tokens, "steps": result.steps, "seconds": round(result.seconds, 1)}
+    return {
+        "rows": len(examples),
+        "tokens": tokens,
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+    }
 
 
 def _language_examples(dialogues: Sequence[Dialogue], prompter: Prompter) -> list[Example]:
@@ -111,7 +122,9 @@ def _language_examples(dialogues: Sequence[Dialogue], prompter: Prompter) -> lis
     return examples
 
 
-def _copy_examples(dialogues: Sequence[Dialogue], prompter: Prompter, *, count: int, seed: int) -> list[Example]:
+def _copy_examples(
+    dialogues: Sequence[Dialogue], prompter: Prompter, *, count: int, seed: int
+) -> list[Example]:
     """Persona lines of random dialogues, then the same lines in another order; the second half is the target."""
     generator = np.random.default_rng((seed, 0xC0B1))
     lines = sorted({line for dialogue in dialogues for line in dialogue.persona})
@@ -121,9 +134,19 @@ def _copy_examples(dialogues: Sequence[Dialogue], prompter: Prompter, *, count: 
     for number in range(count):
         chosen = generator.choice(len(lines), size=5, replace=False)
         first = [token for index in chosen for token in prompter.reply_target(lines[index])]
-        second = [token for index in generator.permutation(chosen) for token in prompter.reply_target(lines[index])]
+        second = [
+            token for index in generator.permutation(chosen) for token in prompter.reply_target(lines[index])
+        ]
         examples.append(Example(f"copy-{number}", 0, (Target("copy", first, second),)))
     return examples
+
+
+def _pairs_as_dialogues(path: str) -> list[Dialogue]:
+    """Rows of a persona line and a reply that expresses it, each as a dialogue of one message."""
+    return [
+        Dialogue(id=str(number), persona=(row.premise,), messages=(Turn("assistant", row.hypothesis),))
+        for number, row in enumerate(read_entailed_pairs(path))
+    ]
 
 
 def _all_lines(dialogue: Dialogue) -> list[str]:

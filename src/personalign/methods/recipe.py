@@ -36,18 +36,20 @@ class FileData(_Section):
     """Dialogue files, each given by key, path or Hugging Face hub id.
 
     A key names a file of the folder that the environment variable PERSONALIGN_DATA names; where that is unset, `hub`
-    maps keys to hub ids. Alignment and stopping parts are carved out of `train` by persona set.
+    maps keys to hub ids. Alignment and stopping parts are carved out of `align`, or of `train` where `align` is null,
+    by persona set. `pretrain` names further dialogue files, and `pretrain_persona_pairs` a file of (persona, response)
+    rows, that a backbone from scratch reads; what coincides with the test part is dropped from them and counted.
     """
 
     train: str
     test: str
+    align: str | None = None
     pretrain: tuple[str, ...] = ()
+    pretrain_persona_pairs: str | None = None
     hub: dict[str, str] = {}
     columns: dict[str, str] = {}
     align_share: Share = 0.15
     stop_share: Share = 0.04
-    entailed_pairs: str | None = None
-    judge_pairs: str | None = None
     limit: Positive | None = None
     test_limit: Positive | None = None
 
@@ -187,7 +189,9 @@ class Evaluation(_Section):
     bootstrap: Positive = 1000
 
 
-Ablation = Literal["none", "without_mix", "without_alignment", "only_selection", "only_generation", "without_pairs"]
+Ablation = Literal[
+    "none", "without_mix", "without_alignment", "only_selection", "only_generation", "without_pairs"
+]
 
 
 class Recipe(_Section):
@@ -230,7 +234,9 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise PersonalignError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise PersonalignError(f"{path}: a recipe is a mapping of keys to values; start from `personalign recipes copy`")
+        raise PersonalignError(
+            f"{path}: a recipe is a mapping of keys to values; start from `personalign recipes copy`"
+        )
     return values
 
 
@@ -240,7 +246,9 @@ def override(values: dict[str, Any], assignments: Sequence[str]) -> dict[str, An
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
-            raise PersonalignError(f"--set {assignment}: write --set key.key=value, as in --set stages.stage1.epochs=2")
+            raise PersonalignError(
+                f"--set {assignment}: write --set key.key=value, as in --set stages.stage1.epochs=2"
+            )
         *parents, last = key.split(".")
         section = result
         for parent in parents:
@@ -260,7 +268,9 @@ def _explain(error: ValidationError, source: str) -> str:
     for item in error.errors():
         place = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(str(item["loc"][-1]), sorted(_keys_beside(item["loc"])), n=1, cutoff=0.0)
+            close = difflib.get_close_matches(
+                str(item["loc"][-1]), sorted(_keys_beside(item["loc"])), n=1, cutoff=0.0
+            )
             hint = f"; did you mean `{close[0]}`?" if close else ""
             problems.append(f"{source}: there is no key `{place}`{hint}")
         elif item["type"] == "missing":

@@ -1,8 +1,8 @@
 """A run of PAL, from data to a table: every stage of the method as a step that can be resumed.
 
-    data -> backbone -> finetuning
-                     -> stage1 -> rejected -> stage2
-                                           -> predictions of every system -> results
+data -> backbone -> finetuning
+                 -> stage1 -> rejected -> stage2
+                                       -> predictions of every system -> results
 """
 
 import json
@@ -17,7 +17,13 @@ import numpy as np
 from personalign._files import write_json, write_jsonl, write_text
 from personalign.data.dialogue import Dialogue
 from personalign.decoding.generation import DecodingSettings
-from personalign.decoding.respond import Selection, SelectionScorer, respond, selection_scores, without_persona
+from personalign.decoding.respond import (
+    Selection,
+    SelectionScorer,
+    respond,
+    selection_scores,
+    without_persona,
+)
 from personalign.decoding.selection import Strategy, calibrate_none, labelled_line
 from personalign.errors import PersonalignError
 from personalign.evaluation.consistency import judge_consistency
@@ -27,7 +33,14 @@ from personalign.methods.cards import model_card
 from personalign.methods.judges import open_judge
 from personalign.methods.labelling import label_parts
 from personalign.methods.models import ModelStore
-from personalign.methods.parts import Parts, fingerprint, load_parts, read_parts, source_fingerprint, write_parts
+from personalign.methods.parts import (
+    Parts,
+    fingerprint,
+    load_parts,
+    read_parts,
+    source_fingerprint,
+    write_parts,
+)
 from personalign.methods.recipe import AlignStage, Recipe, Stage, recipe_yaml
 from personalign.methods.selectors import open_scorer
 from personalign.methods.steps import Interrupted, Planned, Reporter, Step, plan, replace_folder, run_steps
@@ -51,6 +64,7 @@ class PalRun:
         self._reporter = reporter
         self._resume = resume
         self._parts: Parts | None = None
+        self._held_out: list[GrownTree] | None = None
         self._models = ModelStore(recipe, folder / "models", reporter=reporter)
 
     def plan(self) -> list[Planned]:
@@ -69,17 +83,30 @@ class PalRun:
     def steps(self) -> list[Step]:
         recipe, stages = self.recipe, self.recipe.stages
         common = {"prompts": recipe.prompts.model_dump(), "seed": recipe.seed, "ablation": recipe.ablation}
-        backbone = {"backbone": recipe.backbone.model_dump(), "seed": recipe.seed, "language": recipe.language}
+        backbone = {
+            "backbone": recipe.backbone.model_dump(),
+            "seed": recipe.seed,
+            "language": recipe.language,
+        }
         made = {
             **backbone,
             "copying": _dump(stages.copying),
             "pretrain": _dump(stages.pretrain),
         }
         steps = [
-            Step("data", "Dialogues", (), source_fingerprint(recipe) | {"language": recipe.language}, self._data),
+            Step(
+                "data",
+                "Dialogues",
+                (),
+                source_fingerprint(recipe) | {"language": recipe.language},
+                self._data,
+            ),
             Step("backbone", "Backbone", ("data",), made, self._backbone),
         ]
-        for name, stage in (("finetuning", stages.finetuning), ("finetuning_longer", stages.finetuning_longer)):
+        for name, stage in (
+            ("finetuning", stages.finetuning),
+            ("finetuning_longer", stages.finetuning_longer),
+        ):
             if stage is not None:
                 steps.append(self._fine_tuning_step(name, stage, common))
         aligned_from = "backbone"
@@ -91,9 +118,9 @@ class PalRun:
             settings = {**common, "decoding": recipe.decoding.model_dump()}
             if recipe.ablation != "without_pairs":
                 steps.append(Step("rejected", "Rejected replies", (aligned_from,), settings, self._rejected))
-            after = (aligned_from,) if recipe.ablation == "without_pairs" else (aligned_from, "rejected")
+            rejected = () if recipe.ablation == "without_pairs" else ("rejected",)
             stage2 = {**settings, "stage": stages.stage2.model_dump(), "judge": recipe.evaluation.judges[:1]}
-            steps.append(Step("stage2", "PAL stage 2", after, stage2, self._stage2))
+            steps.append(Step("stage2", "PAL stage 2", (aligned_from, *rejected), stage2, self._stage2))
         settings = {"decoding": recipe.decoding.model_dump(), "selector": recipe.selector.model_dump()}
         systems = self.systems()
         for system in systems:
@@ -128,7 +155,13 @@ class PalRun:
         if recipe.data.synthetic is not None:
             if stages.finetuning is not None:
                 systems.append(
-                    System("finetuning_unseen", "fine-tuning, unseen values", "finetuning", "unselected", "unseen")
+                    System(
+                        "finetuning_unseen",
+                        "fine-tuning, unseen values",
+                        "finetuning",
+                        "unselected",
+                        "unseen",
+                    )
                 )
             systems += [
                 System("pal_unseen", "PAL, unseen values", final, "predicted", "unseen"),
@@ -150,6 +183,23 @@ class PalRun:
 
     def prompter(self) -> Prompter:
         return self._models.prompter()
+
+    def sample_dialogue(self) -> dict[str, Any]:
+        """The first test dialogue with the final model's own selections and replies."""
+        rows = _read_rows(self.folder / "predictions" / "pal_predicted.jsonl")
+        dialogue = self.parts()["test"][0]
+        turns = [row for row in rows if row["dialogue"] == dialogue.id]
+        return {
+            "persona": list(dialogue.persona),
+            "turns": [
+                {
+                    "user": dialogue.messages[row["turn"] - 1].content if row["turn"] else "",
+                    "selected": None if row["selected"] is None else dialogue.persona[row["selected"]],
+                    "reply": row["response"],
+                }
+                for row in turns
+            ],
+        }
 
     # Steps, in order -----------------------------------------------------------------------------------
 
@@ -207,7 +257,8 @@ class PalRun:
                 progress=_steps(advance),
             )
         rows = [
-            {"dialogue": dialogue.id, "replies": texts} for dialogue, texts in zip(dialogues, replies, strict=True)
+            {"dialogue": dialogue.id, "replies": texts}
+            for dialogue, texts in zip(dialogues, replies, strict=True)
         ]
         write_jsonl(self.folder / "rejected.jsonl", rows)
         return {"replies": total}
@@ -266,10 +317,11 @@ class PalRun:
                     ),
                 }
                 advance(1)
-        if "swapped" in self.parts():
-            results["pal_swapped"]["old_persona"] = self._against_old_persona(judges)
+        if recipe.data.synthetic is not None:
+            for name in ("pal_swapped", "pal_shuffled"):
+                results[name]["old_persona"] = self._against_old_persona(name, judges)
         write_json(self.folder / "results.json", results)
-        write_text(self.folder / "table.md", results_table(results, synthetic=recipe.data.synthetic is not None))
+        write_text(self.folder / "table.md", results_table(results))
         self._models.publish(self.final_stage, self.folder / "model", bias=self._bias(self.final_stage))
         write_text(self.folder / "README.md", model_card(recipe, results))
         return {"systems": list(results)}
@@ -285,7 +337,10 @@ class PalRun:
         return self.folder / "metrics.jsonl"
 
     def _predictions(self, system: System) -> Path:
-        return self.folder / "predictions" / f"{system.name}.jsonl"
+        return self._predictions_of(system.name)
+
+    def _predictions_of(self, name: str) -> Path:
+        return self.folder / "predictions" / f"{name}.jsonl"
 
     def _decoding(self) -> DecodingSettings:
         return DecodingSettings(**self.recipe.decoding.model_dump(), seed=self.recipe.seed)
@@ -331,7 +386,11 @@ class PalRun:
             )
         if result.interrupted:
             raise Interrupted(name)
-        record |= {"steps": result.steps, "training_seconds": round(result.seconds, 2), "best_step": result.best_step}
+        record |= {
+            "steps": result.steps,
+            "training_seconds": round(result.seconds, 2),
+            "best_step": result.best_step,
+        }
         if settings.objective == "dpo":
             record["end"] = self._held_out_pairs(loaded)
         self._models.save(name, loaded)
@@ -348,7 +407,10 @@ class PalRun:
             return Selection(system.strategy), {}
         scorer = self._scorer()
         bias = self._calibrated(system.stage, loaded, scorer, stop, share)
-        return Selection("predicted", scorer=scorer, none_bias=bias), {"none_bias": bias, "share_of_none": share}
+        return Selection("predicted", scorer=scorer, none_bias=bias), {
+            "none_bias": bias,
+            "share_of_none": share,
+        }
 
     def _calibrated(
         self,
@@ -402,30 +464,32 @@ class PalRun:
         )
 
     def _held_out_trees(self) -> list[GrownTree]:
-        if not self.recipe.stages.stage2 or not hasattr(self, "_held"):
+        if self._held_out is None:
             reference = self._models.open(self._aligned_from)
             stop = self.parts()["stop"]
             replies = without_persona(reference, self.prompter(), stop, decoding=self._decoding())
             examples = pal.alignment_pairs(
                 stop, replies, self.prompter(), dropped=pal.Dropped(), only_labelled=True
             )
-            self._held = pal.with_reference(reference, grow(examples, budget=INFERENCE_BUDGET), budget=INFERENCE_BUDGET)
-        return self._held
+            trees = grow(examples, budget=INFERENCE_BUDGET)
+            self._held_out = pal.with_reference(reference, trees, budget=INFERENCE_BUDGET)
+        return self._held_out
 
-    def _against_old_persona(self, judges: dict[str, Judge]) -> dict[str, float]:
-        """Replies under the swapped persona, judged against the persona that the dialogue was written for."""
-        rows = _read_rows(self.folder / "predictions" / "pal_swapped.jsonl")
-        personas = {dialogue.id: dialogue.persona for dialogue in self.parts()["test"]}
+    def _against_old_persona(self, system: str, judges: dict[str, Judge]) -> dict[str, float]:
+        """Replies under another persona, against the line of the persona that the dialogue was written for.
+
+        The share of turns that need a line on which the reply entails the old one, per judge.
+        """
+        rows = {(row["dialogue"], row["turn"]): row for row in _read_rows(self._predictions_of(system))}
+        asked = [
+            (rows[dialogue.id, turn]["response"], [dialogue.persona[line]])
+            for dialogue in self.parts()["test"]
+            for turn in dialogue.reply_indices()
+            if (line := labelled_line(dialogue, turn)) is not None
+        ]
+        responses, lines = [reply for reply, _ in asked], [line for _, line in asked]
         return {
-            name: float(
-                np.mean(
-                    judge_consistency(
-                        judge,
-                        [row["response"] for row in rows if row["relevant"]],
-                        [[personas[row["dialogue"]][row["relevant"][0]]] for row in rows if row["relevant"]],
-                    ).entailed()
-                )
-            )
+            name: float(np.mean(judge_consistency(judge, responses, lines).entailed()))
             for name, judge in judges.items()
         }
 

@@ -61,7 +61,11 @@ def plan(steps: Sequence[Step], folder: Path) -> list[Planned]:
             state = "done"
         elif record is not None:
             redone = any(states[name] != "done" for name in step.after)
-            state = "after a changed step" if redone and record["settings"] == _plain(step.settings) else "changed"
+            state = (
+                "after a changed step"
+                if redone and record["settings"] == _plain(step.settings)
+                else "changed"
+            )
         states[step.name] = state
         planned.append(Planned(step, fingerprints[step.name], state))
     return planned

@@ -129,9 +129,7 @@ def evaluate(
         )
     labelled = [row["relevant"] is not None for row in rows]
     if all(labelled) and all(row["selects"] for row in rows):
-        result.update(
-            selection_metrics([row["relevant"] for row in rows], [row["selected"] for row in rows])
-        )
+        result.update(selection_metrics([row["relevant"] for row in rows], [row["selected"] for row in rows]))
     for name, judge in judges.items():
         result[f"judge:{name}"] = _consistency(rows, judge, groups, bootstrap=bootstrap, seed=seed)
     return result

@@ -1,6 +1,8 @@
 """Tables of results, in Markdown: what was measured, under the metrics' exact names."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -30,9 +32,23 @@ _CONSISTENCY = ("c_score/max", "c_score/sum", "entail_rate", "contradict_rate")
 _PARTS = {"all": "all turns", "needs_line": "turns labelled with a line", "needs_none": "turns labelled none"}
 
 
-def quickstart_rows(results: Results) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the one table that the quickstart prints."""
-    header = ["system", "states the right value", "contradicts", "selects right", "share of none", "BLEU-1", "perplexity"]
+def read_results(folder: Path) -> dict[str, Any]:
+    """The results of a finished run."""
+    value: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    return value
+
+
+def summary_rows(results: Results) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the one table that a run prints: the first judge, the headline metrics."""
+    header = [
+        "system",
+        "states the line",
+        "contradicts",
+        "selects right",
+        "share of none",
+        "BLEU-1",
+        "perplexity",
+    ]
     rows = []
     for system in results.values():
         judged = _first_judge(system)
@@ -50,7 +66,7 @@ def quickstart_rows(results: Results) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def results_table(results: Results, *, synthetic: bool) -> str:
+def results_table(results: Results) -> str:
     """Every metric of every system, one table per family, with 95 % intervals where there are any."""
     blocks = [
         "# Results",
@@ -59,12 +75,28 @@ def results_table(results: Results, *, synthetic: bool) -> str:
         "only apart: on turns labelled with a line, and on turns labelled none. Oracle selection reads the label of the "
         "gold reply. Brackets hold 95 % bootstrap intervals by dialogue.",
         "",
+        "## At a glance",
+        "",
+        "*States line*: share of the turns labelled with a line whose reply entails that line (`recall`); *contradicts*: "
+        "`contradict_rate` over all turns, both by the first judge; *selects*: share of all turns on which the right line "
+        "or none was selected; *none*: share of turns on which none was.",
+        "",
+        *markdown(*summary_rows(results)),
+        "",
     ]
-    if synthetic:
-        header, rows = quickstart_rows(results)
-        blocks += ["## At a glance", "", *markdown(header, rows), ""]
-    blocks += ["## Text", "", *_plain_table(results, _TEXT), "", "## Selection", "", *_plain_table(results, _SELECTION), ""]
-    for judge in dict.fromkeys(key for system in results.values() for key in system if key.startswith("judge:")):
+    blocks += [
+        "## Text",
+        "",
+        *_plain_table(results, _TEXT),
+        "",
+        "## Selection",
+        "",
+        *_plain_table(results, _SELECTION),
+        "",
+    ]
+    for judge in dict.fromkeys(
+        key for system in results.values() for key in system if key.startswith("judge:")
+    ):
         blocks += [f"## Consistency, {judge.removeprefix('judge:')}", ""]
         for part, title in _PARTS.items():
             header = ["system", *_CONSISTENCY, *(["recall"] if part == "needs_line" else [])]

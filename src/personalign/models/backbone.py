@@ -29,9 +29,9 @@ def build_backbone(
 ) -> Any:
     """A randomly initialised causal LM in fp32, without dropout, input and output embeddings tied.
 
-    `feed_forward` is 4 x width for GPT-2 and 8/3 x width for the gated shapes unless given. `look_back` above 0
-    (qwen2 alone, which has query and key biases) starts one head of the first layer at looking one token back, the
-    more sharply the greater it is: the half of an induction head that is slow to emerge by itself.
+    `feed_forward` is 4 x width for GPT-2 and 8/3 x width for the gated shapes unless given. `look_back` above
+    0 (qwen2 alone, which has query and key biases) starts one head of the first layer at looking one token
+    back, the more sharply the greater it is: the half of an induction head that is slow to emerge by itself.
     Raises PersonalignError where the width cannot be divided among the heads, or the shape cannot look back.
     """
     from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen2Config, set_seed
@@ -74,7 +74,9 @@ def build_backbone(
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
     if look_back:
         if shape != "qwen2":
-            raise PersonalignError(f"look_back needs query and key biases, which {shape} has not; choose shape qwen2")
+            raise PersonalignError(
+                f"look_back needs query and key biases, which {shape} has not; choose shape qwen2"
+            )
         _look_back(model.model.layers[0].self_attn, size=width // heads, strength=look_back, config=config)
     return model
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
+from safetensors import SafetensorError
 
 from personalign.errors import PersonalignError
 from personalign.models.precision import Dtype, Precision, choose_device, choose_precision
@@ -128,7 +129,7 @@ def _checked(source: str | Path) -> str:
 def _loaded(load: Callable[[], Loaded], *, source: str, what: str) -> Loaded:
     try:
         return load()
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         place = "folder" if Path(source).is_dir() else "hub id (is there a network? is it spelt right?)"
         raise PersonalignError(f"no {what} could be loaded from the {place} '{source}': {error}") from error
 

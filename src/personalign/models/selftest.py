@@ -153,8 +153,8 @@ def _random_trees(length: int, *, vocabulary: int, seed: int) -> tuple[DialogueT
     size = max(3, min(12, length // 8))
     trunk = length - 2 * size
     tokens = random.integers(0, vocabulary, (2, trunk + 6 * size))
-    # Before the middle of the trunk, so that every branch but the one without a trunk sees the change.
-    shared = trunk // 2
+    # Every branch but the one without a trunk sees the change, and none is predicted directly from it.
+    shared = trunk // 2 - 2
     tokens[1, shared:] = tokens[0, shared:]
     first, second = (_grow(row.tolist(), trunk=trunk, size=size) for row in tokens)
     return first, second

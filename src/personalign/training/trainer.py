@@ -113,9 +113,10 @@ class TreeTrainer(Trainer):  # type: ignore[misc]
         return self.accelerator.prepare(loader) if self.args.world_size > 1 else loader
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        if self.optimizer is None and self._own_optimizer is not None:
+        if self._own_optimizer is not None:
             self.optimizer = self._own_optimizer
-        return super().create_optimizer(model)
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        return optimizer
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0
@@ -142,7 +143,7 @@ class TreeTrainer(Trainer):  # type: ignore[misc]
     def _global_count(self, trees: Sequence[GrownTree]) -> float:
         """Supervised tokens or pairs of this step over all ranks, per rank: DDP averages gradients over ranks."""
         if self._settings.objective == "nll":
-            count = sum(tree.supervised_weight() for tree in trees)
+            count = float(sum(tree.supervised_weight() for tree in trees))
         else:
             count = float(sum(len(tree.examples) for tree in trees))
         if self.args.world_size == 1:
@@ -208,7 +209,9 @@ def forward_trees(
 
 def _reference(tree: GrownTree) -> Tensor:
     if tree.reference is None:
-        raise PersonalignError("DPO needs the reference policy's log-probabilities; score the trees before training")
+        raise PersonalignError(
+            "DPO needs the reference policy's log-probabilities; score the trees before training"
+        )
     return tree.reference
 
 
@@ -266,7 +269,10 @@ class _Journal(TrainerCallback):  # type: ignore[misc]
     ) -> TrainerControl:
         assert self.trainer is not None
         model: nn.Module = kwargs["model"]
-        latest = {name: value / max(1, self.trainer.totals.steps) for name, value in self.trainer.totals.values.items()}
+        latest = {
+            name: value / max(1, self.trainer.totals.steps)
+            for name, value in self.trainer.totals.values.items()
+        }
         if self._progress is not None:
             self._progress(state.global_step, state.max_steps, _logged(latest))
         if state.global_step % self._settings.log_every == 0 or state.global_step == state.max_steps:
@@ -319,7 +325,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     stored = load_file(str(path))
     parameters = trainable(model)
     if stored.keys() != parameters.keys():
-        raise PersonalignError(f"{path} holds other weights than the model trains; remove it and run the stage again")
+        raise PersonalignError(
+            f"{path} holds other weights than the model trains; remove it and run the stage again"
+        )
     with torch.no_grad():
         for name, value in stored.items():
             parameters[name].copy_(value)

@@ -59,10 +59,8 @@ def score(
         log_probs.sum()
     """
     device = next(model.parameters()).device
-    if plan.mode == "packed":
-        rows = [part for tree in trees for part in split(tree, budget=budget)]
-    else:
-        rows = separate(trees)
+    packed = plan.mode == "packed"
+    rows = [part for tree in trees for part in split(tree, budget=budget)] if packed else separate(trees)
     scored: list[list[Tensor]] = [[] for _ in rows]
     was_training = model.training
     model.eval()

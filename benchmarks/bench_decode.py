@@ -1,0 +1,263 @@
+"""Select-then-generate: our decoding against two left-padded passes of transformers' `generate()`.
+
+The peer decodes the selection freely, one row per turn, then the reply. Ours scores every persona line as a branch
+of the dialogue's tree and decodes the replies of all turns over one cache. Same weights, same prompts, fp32, greedy,
+same `max_new_tokens`. The peer's replies rest on the lines that we selected, so that both write the same replies,
+which is asserted; how often its own freely decoded selection agrees with ours is reported.
+
+The model has about 10M parameters and random weights; before the measurement it is trained, for a minute or two, by
+stage 1 of PAL on dialogues that are not measured, until selections name lines and replies end. Data:
+`convai2_valid.jsonl.gz` in the folder PERSONALIGN_DATA, else the synthetic corpus.
+
+Both sides alternate for a number of rounds and the fastest round of each counts. The last line is a JSON object;
+the exit code is 1 where the ratio misses its target or a reply differs.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from _data import FILE, load_dialogues, train_tokenizer
+from _models import build_model, has_amx
+from personalign.cli._output import emit_json
+from personalign.data.dialogue import Dialogue
+from personalign.data.synthetic.corpus import generate
+from personalign.decoding.generation import DecodingSettings
+from personalign.decoding.respond import Response, Selection, respond
+from personalign.methods.pal import Dropped, persona_aware_learning
+from personalign.models import LoadedModel, prepare
+from personalign.prompts import Prompter, PromptSettings
+from personalign.training.examples import grow
+from personalign.training.trainer import StageSettings, train_stage
+
+TARGET = 3.0
+PEER_BATCH = 32
+MAX_NEW_TOKENS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is measured: dialogues and the turns of each that are answered; and what the model is trained on."""
+
+    name: str
+    measured: list[Dialogue]
+    turns: dict[str, list[int]]
+    training: list[Dialogue]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRun:
+    """Freely decoded selections and replies, per dialogue id and turn, and the seconds that both passes took."""
+
+    selected: dict[tuple[str, int], int | None]
+    replies: dict[tuple[str, int], str]
+    seconds: float
+
+
+def make_workload(turns: int, *, training: int) -> Workload:
+    if os.environ.get("PERSONALIGN_DATA"):
+        name, dialogues = FILE, load_dialogues()
+    else:
+        corpus = generate("en", seed=0, people={"train": training, "test": turns})
+        name, dialogues = "synthetic corpus", [*corpus.test, *corpus.train]
+    wanted: dict[str, list[int]] = {}
+    left = turns
+    for dialogue in dialogues:
+        if left == 0:
+            break
+        wanted[dialogue.id] = list(dialogue.reply_indices())[:left]
+        left -= len(wanted[dialogue.id])
+    measured = dialogues[: len(wanted)]
+    return Workload(name, measured, wanted, dialogues[-training:] if training else dialogues[len(wanted) :])
+
+
+def train_model(workload: Workload, *, steps: int) -> tuple[LoadedModel, Prompter]:
+    tokenizer = train_tokenizer(workload.training)
+    loaded = prepare(build_model("10M"), tokenizer, dtype="float32", device=torch.device("cpu"))
+    prompter = Prompter(tokenizer, PromptSettings())
+    examples = persona_aware_learning(workload.training, prompter, dropped=Dropped(), trunk_weight=0.2)
+    settings = StageSettings(
+        learning_rate=2e-3,
+        max_steps=steps,
+        epochs=100.0,
+        batch_examples=64,
+        token_budget=4096,
+        warmup_steps=10,
+        schedule="linear",
+        max_grad_norm=1.0,
+        bf16=has_amx(),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        train_stage(
+            loaded.model,
+            grow(examples, budget=4096),
+            settings=settings,
+            folder=Path(folder),
+            stage="stage1",
+            plan=loaded.plan,
+            progress=_show,
+        )
+    loaded.model.eval()
+    return loaded, prompter
+
+
+def run_ours(loaded: LoadedModel, prompter: Prompter, workload: Workload) -> tuple[list[Response], float]:
+    start = time.perf_counter()
+    responses = respond(
+        loaded,
+        prompter,
+        workload.measured,
+        selection=Selection("predicted"),
+        decoding=DecodingSettings(max_new_tokens=MAX_NEW_TOKENS),
+        turns=lambda dialogue: workload.turns[dialogue.id],
+    )
+    return responses, time.perf_counter() - start
+
+
+def run_peer(
+    loaded: LoadedModel, prompter: Prompter, workload: Workload, *, lines: dict[tuple[str, int], int | None]
+) -> PeerRun:
+    """Both passes; the replies rest on `lines`."""
+    start = time.perf_counter()
+    keys = [(dialogue, turn) for dialogue in workload.measured for turn in workload.turns[dialogue.id]]
+    select = [prompter.select(dialogue, turn) for dialogue, turn in keys]
+    chosen = _generate(loaded, select, end_ids=prompter.selection_end_ids)
+    texts = loaded.tokenizer.batch_decode(chosen, skip_special_tokens=True)
+    selected = {
+        (dialogue.id, turn): prompter.read_selection(text, dialogue)
+        for (dialogue, turn), text in zip(keys, texts, strict=True)
+    }
+    prompts = [prompter.reply(dialogue, turn, line=lines[dialogue.id, turn]) for dialogue, turn in keys]
+    replies = [prompter.decode_reply(ids) for ids in _generate(loaded, prompts, end_ids=prompter.end_ids)]
+    seconds = time.perf_counter() - start
+    return PeerRun(
+        selected,
+        {(dialogue.id, turn): reply for (dialogue, turn), reply in zip(keys, replies, strict=True)},
+        seconds,
+    )
+
+
+def _generate(
+    loaded: LoadedModel, prompts: Sequence[list[int]], *, end_ids: Sequence[int]
+) -> list[list[int]]:
+    """New tokens of each prompt; batches hold prompts of like length, so that little is padding."""
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    results: dict[int, list[int]] = {}
+    for first in range(0, len(order), PEER_BATCH):
+        batch = order[first : first + PEER_BATCH]
+        width = max(len(prompts[index]) for index in batch)
+        ids = torch.zeros(len(batch), width, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, index in enumerate(batch):
+            ids[row, width - len(prompts[index]) :] = torch.tensor(prompts[index])
+            mask[row, width - len(prompts[index]) :] = 1
+        with torch.inference_mode():
+            output = loaded.model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=MAX_NEW_TOKENS,
+                do_sample=False,
+                eos_token_id=list(end_ids),
+                pad_token_id=loaded.tokenizer.pad_token_id,
+            )
+        results.update(zip(batch, output[:, width:].tolist(), strict=True))
+    return [_until(results[index], end_ids) for index in range(len(prompts))]
+
+
+def _until(tokens: list[int], end_ids: Sequence[int]) -> list[int]:
+    end = next((place for place, token in enumerate(tokens) if token in end_ids), len(tokens))
+    return tokens[:end]
+
+
+def _show(done: int, total: int, values: dict[str, float]) -> None:
+    if done % 20 == 0 or done == total:
+        print(f"  step {done} of {total}: {values}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--turns", type=int, default=500, help="turns to answer")
+    parser.add_argument("--training-dialogues", type=int, default=400, help="dialogues to train on")
+    parser.add_argument("--training-steps", type=int, default=120, help="optimizer steps of 64 turns")
+    parser.add_argument("--rounds", type=int, default=2, help="measurements of either side")
+    arguments = parser.parse_args()
+
+    workload = make_workload(arguments.turns, training=arguments.training_dialogues)
+    print(
+        f"{workload.name}: {arguments.turns} turns of {len(workload.measured)} dialogues; training the model"
+    )
+    loaded, prompter = train_model(workload, steps=arguments.training_steps)
+    ours_seconds, peer_seconds = [], []
+    for number in range(1, arguments.rounds + 1):
+        responses, seconds = run_ours(loaded, prompter, workload)
+        ours_seconds.append(seconds)
+        lines = {
+            (item.dialogue, item.turn): None if item.choice is None else item.choice.line
+            for item in responses
+        }
+        peer = run_peer(loaded, prompter, workload, lines=lines)
+        peer_seconds.append(peer.seconds)
+        print(f"round {number}: ours {seconds:.1f} s, generate() twice {peer.seconds:.1f} s", flush=True)
+    result = _result(arguments.turns, responses, lines, peer, ours=min(ours_seconds), peers=min(peer_seconds))
+    result |= {
+        "data": workload.name,
+        "parameters": loaded.model.num_parameters(),
+        "threads": torch.get_num_threads(),
+    }
+    for name, value in result.items():
+        print(f"{name}: {value}")
+    emit_json(result)
+    return 0 if all(row["ok"] for row in result["rows"]) else 1
+
+
+def _result(
+    turns: int,
+    responses: Sequence[Response],
+    lines: dict[tuple[str, int], int | None],
+    peer: PeerRun,
+    *,
+    ours: float,
+    peers: float,
+) -> dict[str, Any]:
+    identical = sum(item.text == peer.replies[item.dialogue, item.turn] for item in responses) / turns
+    agreement = sum(peer.selected[key] == line for key, line in lines.items()) / turns
+    ratio = peers / ours
+    return {
+        "rows": [
+            {
+                "name": "select-then-generate, turns per second",
+                "ours": turns / ours,
+                "peer": turns / peers,
+                "ratio": ratio,
+                "target": TARGET,
+                "ok": ratio >= TARGET,
+            },
+            {
+                "name": "share of replies that are identical",
+                "ours": identical,
+                "peer": 1.0,
+                "ratio": identical,
+                "target": 1.0,
+                "ok": identical == 1.0,
+            },
+        ],
+        "agreement_with_free_decoding": agreement,
+        "share_of_none": sum(line is None for line in lines.values()) / turns,
+        "share_of_none_free_decoding": sum(line is None for line in peer.selected.values()) / turns,
+        "replies_ended": sum(item.ended for item in responses) / turns,
+        "tokens_per_reply": sum(item.tokens for item in responses) / turns,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

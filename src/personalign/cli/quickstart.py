@@ -1,0 +1,52 @@
+"""`personalign quickstart`: watch a model learn to keep a persona."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from personalign.cli import _output
+from personalign.cli.run import TerminalReporter, execute, finish, load_recipe, quieten
+
+
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/quickstart"),
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a value: a.b=c. May be repeated.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint of a stage.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+) -> None:
+    """Train and test PAL on a synthetic corpus, from nothing: no network, no GPU, no data, about five minutes."""
+    console = _output.message_console()
+    console.print(
+        "A small model learns to keep a persona, in five steps: copy; reply from a profile (fine-tuning, the baseline); "
+        "choose the line that matters and reply with it (PAL stage 1); prefer that to replying without (stage 2); test.",
+        soft_wrap=True,
+    )
+    quieten()
+    from personalign.methods.run import PalRun
+
+    recipe = load_recipe("quickstart", set_ or [])
+    start = time.monotonic()
+    pal_run = PalRun(recipe, out, reporter=TerminalReporter(), resume=resume)
+    records = execute(pal_run, until=None)
+    _show_sample(pal_run.sample_dialogue())
+    console.print(f"Done in {_output.clock(time.monotonic() - start)}.")
+    finish(pal_run, records, json=json)
+
+
+def _show_sample(sample: dict[str, Any]) -> None:
+    """One test dialogue with PAL's replies, each under the line that it chose."""
+    console = _output.output_console()
+    console.print("\nA person whom the model never met:", style="bold")
+    for line in sample["persona"]:
+        console.print(f"  {line}", markup=False)
+    for turn in sample["turns"]:
+        console.print(f"user       {turn['user']}", markup=False)
+        console.print(f"           ({turn['selected'] or 'no line matters'})", markup=False, style="dim")
+        console.print(f"assistant  {turn['reply']}", markup=False, style="green")
+    console.print()

@@ -1,0 +1,75 @@
+"""`personalign recipes`: the recipes that come with the package."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from personalign._files import write_text
+from personalign.cli._output import emit_json, output_console
+from personalign.errors import PersonalignError
+
+app = typer.Typer(help="List, show and copy the recipes that come with personalign.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+
+
+def shipped_recipes() -> dict[str, str]:
+    """The text of every shipped recipe, by name."""
+    folder = files("personalign") / "recipes"
+    texts = {
+        item.name.removesuffix(".yaml"): item.read_text(encoding="utf-8")
+        for item in folder.iterdir()
+        if item.name.endswith(".yaml")
+    }
+    return dict(sorted(texts.items()))
+
+
+def recipe_text(name: str) -> str:
+    """The text of a shipped recipe. Raises PersonalignError that lists those there are."""
+    texts = shipped_recipes()
+    if name not in texts:
+        raise PersonalignError(f"there is no recipe '{name}'; the shipped ones are {', '.join(texts)}")
+    return texts[name]
+
+
+@app.command("list")
+def list_recipes(json: Json = False) -> None:
+    """List the shipped recipes, what each is for, and whether it was measured."""
+    rows = []
+    for name, text in shipped_recipes().items():
+        values = yaml.safe_load(text)
+        rows.append({"name": name, "description": values["description"], "measured": values["measured"]})
+    console = output_console()
+    for row in rows:
+        console.print(f"[bold]{row['name']}[/bold]  {row['description']}\n    measured: {row['measured']}")
+    if json:
+        emit_json({"recipes": rows})
+
+
+@app.command("show")
+def show_recipe(name: str, json: Json = False) -> None:
+    """Print a shipped recipe."""
+    text = recipe_text(name)
+    output_console().print(text, markup=False, highlight=False, soft_wrap=True)
+    if json:
+        emit_json({"name": name, "recipe": yaml.safe_load(text)})
+
+
+@app.command("copy")
+def copy_recipe(
+    name: str,
+    to: Annotated[Path, typer.Argument(help="File to write; NAME.yaml here by default.")] = Path(),
+    json: Json = False,
+) -> None:
+    """Copy a shipped recipe to a file of yours, to be changed and run."""
+    text = recipe_text(name)
+    path = to / f"{name}.yaml" if to.is_dir() else to
+    if path.exists():
+        raise PersonalignError(f"{path} exists already; name another file")
+    write_text(path, text)
+    output_console().print(f"{path} written; run it with: personalign run {path}")
+    if json:
+        emit_json({"name": name, "path": path})

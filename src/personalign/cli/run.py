@@ -1,0 +1,146 @@
+"""`personalign run`: a recipe from data to a table."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from personalign.cli import _output
+from personalign.cli.recipes import recipe_text, shipped_recipes
+from personalign.errors import PersonalignError
+
+if TYPE_CHECKING:
+    from personalign.methods.recipe import Recipe
+    from personalign.methods.run import PalRun
+    from personalign.methods.steps import Advance
+
+
+class TerminalReporter:
+    """Remarks and progress bars on standard error."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or _output.message_console()
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator["Advance"]:
+        with _output.progress(description, total=total, console=self._console) as advance:
+            yield advance
+
+
+def load_recipe(name_or_path: str, assignments: list[str]) -> "Recipe":
+    """A shipped recipe or a file, with `--set` applied."""
+    from personalign.methods.recipe import override, parse_recipe, read_recipe
+
+    if Path(name_or_path).is_file():
+        values = read_recipe(name_or_path)
+    elif name_or_path in shipped_recipes():
+        values = yaml.safe_load(recipe_text(name_or_path))
+    else:
+        shipped = ", ".join(shipped_recipes())
+        raise PersonalignError(
+            f"'{name_or_path}' is neither a file nor a shipped recipe; those are {shipped}"
+        )
+    return parse_recipe(override(values, assignments), source=name_or_path)
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a file.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME by default.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a value: a.b=c. May be repeated.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint of a stage.")
+    ] = False,
+    until: Annotated[str | None, typer.Option(help="Stop after this step.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done, and its size.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+) -> None:
+    """Run a recipe: data, backbone, training, alignment, decoding, table. A finished step is not run again."""
+    quieten()
+    from personalign.methods.run import PalRun
+
+    chosen = load_recipe(recipe, set_ or [])
+    folder = out or Path("runs") / chosen.name
+    pal_run = PalRun(chosen, folder, reporter=TerminalReporter(), resume=resume)
+    if dry_run:
+        print_dry_run(pal_run, json=json)
+        return
+    records = execute(pal_run, until=until)
+    finish(pal_run, records, json=json)
+
+
+def execute(pal_run: "PalRun", *, until: str | None) -> dict[str, Any]:
+    from personalign.methods.steps import Interrupted
+
+    console = _output.message_console()
+    for item in pal_run.plan():
+        if item.state == "done":
+            console.print(f"{item.step.title}: done before", markup=False, style="dim")
+    try:
+        return pal_run.run(until=until)
+    except Interrupted as stage:
+        raise PersonalignError(
+            f"stopped in {stage}, which is kept; go on with the same command and --resume"
+        ) from None
+
+
+def finish(pal_run: "PalRun", records: dict[str, Any], *, json: bool) -> None:
+    """Show the table and where everything is."""
+    from personalign.methods.tables import read_results, summary_rows
+
+    console = _output.output_console()
+    results = read_results(pal_run.folder) if "results" in records else {}
+    if results:
+        header, rows = summary_rows(results)
+        table = Table(title=pal_run.recipe.name, title_justify="left")
+        for index, name in enumerate(header):
+            table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+        console.print(f"Every metric with its interval: {pal_run.folder / 'table.md'}", soft_wrap=True)
+        console.print(f"Chat with it: personalign chat {pal_run.folder}", soft_wrap=True)
+    if json:
+        _output.emit_json({"run": pal_run.folder, "steps": records, "results": results})
+
+
+def print_dry_run(pal_run: "PalRun", *, json: bool) -> None:
+    from personalign.methods.dry_run import estimate
+
+    console = _output.output_console()
+    steps = [
+        {"step": item.step.name, "title": item.step.title, "state": item.state} for item in pal_run.plan()
+    ]
+    table = Table(title="Steps", title_justify="left")
+    for name in ("step", "what", "state"):
+        table.add_column(name)
+    for step in steps:
+        table.add_row(step["step"], step["title"], "to do" if step["state"] == "new" else step["state"])
+    console.print(table)
+    sizes = estimate(pal_run.recipe, reporter=TerminalReporter())
+    for line in sizes.lines():
+        console.print(line, markup=False, soft_wrap=True)
+    if json:
+        _output.emit_json({"steps": steps, "estimate": sizes})
+
+
+def quieten() -> None:
+    """Keep libraries from talking over our own words."""
+    import warnings
+
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
