@@ -42,6 +42,13 @@ def show(
     split: PartOption = None,
     merge_turns: MergeOption = False,
     drop_empty_turns: DropOption = False,
+    tree: Annotated[
+        bool,
+        typer.Option("--tree", help="Show the packed tree of PAL's stage 1, supervised tokens in colour."),
+    ] = False,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="For --tree: a model folder or hub id; plain words when left out.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print one dialogue: the persona, the turns, and beside each reply the lines that it expresses."""
@@ -58,6 +65,10 @@ def show(
         from personalign.data.native import dialogue_to_row
 
         _print_json(dialogue_to_row(dialogue))
+    elif tree:
+        from personalign.cli._tree_view import print_tree
+
+        print_tree(dialogue, tokenizer=tokenizer, console=Console())
     else:
         print_dialogue(dialogue, console=Console())
 

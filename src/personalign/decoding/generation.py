@@ -10,6 +10,10 @@ import torch
 from torch import Tensor
 
 from personalign.decoding.forest import Forest, Leaf
+from personalign.errors import PersonalignError
+
+DecodingStrategy = Literal["greedy", "sample", "beam"]
+STRATEGIES: tuple[DecodingStrategy, ...] = ("greedy", "sample", "beam")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +21,10 @@ class DecodingSettings:
     """How replies are decoded. Greedy is the paper's (PAL, section 3.4); its released scripts use beam 3 or sampling.
 
     `temperature`, `top_k` and `top_p` hold for sampling, `beams` and `length_penalty` for beam search.
+    Raises PersonalignError for a value that cannot work.
     """
 
-    strategy: Literal["greedy", "sample", "beam"] = "greedy"
+    strategy: DecodingStrategy = "greedy"
     max_new_tokens: int = 40
     temperature: float = 1.0
     top_k: int = 0
@@ -27,6 +32,21 @@ class DecodingSettings:
     beams: int = 3
     length_penalty: float = 1.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require("strategy", self.strategy, self.strategy in STRATEGIES, f"one of {', '.join(STRATEGIES)}")
+        _require("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "1 or more")
+        _require(
+            "temperature", self.temperature, self.temperature > 0, "a number above 0, or use strategy greedy"
+        )
+        _require("top_k", self.top_k, self.top_k >= 0, "1 or more, or 0 for all tokens")
+        _require("top_p", self.top_p, 0 < self.top_p <= 1, "a share above 0, up to 1")
+        _require("beams", self.beams, self.beams >= 1, "1 or more")
+
+
+def _require(field: str, value: object, fits: bool, wanted: str) -> None:
+    if not fits:
+        raise PersonalignError(f"decoding: {field} is {value!r}; write {wanted}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,8 @@ class TreeTrainer(Trainer):  # type: ignore[misc]
         if self.args.world_size == 1:
             return count
         gathered: Tensor = self.accelerator.gather(torch.tensor(count, device=self.args.device))
-        return float(gathered.sum()) / self.args.world_size
+        ranks: int = self.args.world_size
+        return float(gathered.sum()) / ranks
 
 
 def _as_inputs(trees: list[GrownTree]) -> dict[str, list[GrownTree]]:

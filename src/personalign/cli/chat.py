@@ -1,0 +1,114 @@
+"""`personalign chat`: talk to a model in the terminal."""
+
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from personalign.cli._conversation import Conversation
+from personalign.cli._output import emit_json, message_console
+from personalign.cli._persona import checked, read_persona
+from personalign.cli._terminal import Terminal
+from personalign.cli.run import quieten
+from personalign.errors import PersonalignError
+
+if TYPE_CHECKING:
+    from personalign.decoding.generation import DecodingSettings
+    from personalign.methods.opening import Model
+
+
+class Strategy(StrEnum):
+    greedy = "greedy"
+    sample = "sample"
+    beam = "beam"
+
+
+class SelectionName(StrEnum):
+    predicted = "predicted"
+    random = "random"
+    unselected = "unselected"
+
+
+def chat(
+    source: Annotated[str, typer.Argument(help="A run, a model folder, an adapter folder or a hub id.")],
+    persona: Annotated[
+        Path | None,
+        typer.Option(help="File with a persona line per line of text, a JSON list, or a dialogue."),
+    ] = None,
+    line: Annotated[list[str] | None, typer.Option(help="A persona line. May be repeated.")] = None,
+    selection: Annotated[
+        SelectionName, typer.Option(help="Who chooses the line: the model, chance, or nobody.")
+    ] = SelectionName.predicted,
+    strategy: Annotated[
+        Strategy | None, typer.Option(help="How replies are decoded; the model's own way by default.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.01, help="For sampling, which it implies.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="For sampling, which it implies.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0.01, max=1.0, help="For sampling, which it implies.")
+    ] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="The longest reply, in tokens.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of sampling and of random selection.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 or mps.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+) -> None:
+    """Talk to a model, and see which persona line it chose. /help lists the commands."""
+    changes = _sampling(strategy, temperature=temperature, top_k=top_k, top_p=top_p)
+    lines = _persona_lines(persona, line or [])
+    quieten()
+    from personalign.decoding.chat import ChatSession
+    from personalign.methods.opening import open_model
+
+    message_console().print(f"Loading {source} ...", markup=False, style="dim", soft_wrap=True)
+    model = open_model(source, device=device, seed=seed)
+    if max_new_tokens is not None:
+        changes["max_new_tokens"] = max_new_tokens
+    session = ChatSession(
+        model.loaded,
+        model.prompter,
+        selection=replace(model.selection, strategy=selection.value),
+        decoding=replace(model.decoding, **changes),
+    )
+    terminal = Terminal()
+    conversation = Conversation(session, terminal, persona=lines or _first_example(model))
+    terminal.show(_introduction(model, given=bool(lines)), style="dim")
+    conversation.show_persona()
+    conversation.run()
+    if json:
+        emit_json({"source": source, "dialogue": conversation.row()})
+
+
+def _sampling(strategy: Strategy | None, **values: float | None) -> dict[str, Any]:
+    """The decoding settings that were given."""
+    given = {name: value for name, value in values.items() if value is not None}
+    if given and strategy not in (None, Strategy.sample):
+        option = "--" + next(iter(given)).replace("_", "-")
+        raise PersonalignError(f"{option} is for sampling; write --strategy sample, or leave {option} out")
+    if strategy is not None or given:
+        given["strategy"] = (strategy or Strategy.sample).value  # type: ignore[assignment]
+    return given
+
+
+def _persona_lines(path: Path | None, lines: list[str]) -> tuple[str, ...]:
+    from_file = read_persona(path) if path is not None else ()
+    return (*from_file, *(checked(tuple(lines), source="--line") if lines else ()))
+
+
+def _first_example(model: "Model") -> tuple[str, ...]:
+    return model.examples[0] if model.examples else ()
+
+
+def _introduction(model: "Model", *, given: bool) -> str:
+    if given:
+        persona = "Its persona:"
+    elif model.examples:
+        persona = (
+            "No persona was given, so it plays an example that came with it (--persona, --line, /persona):"
+        )
+    else:
+        persona = "No persona was given, and none came with it (--persona, --line, /persona):"
+    return f"Chat with {model.source}. /help lists the commands.\n{persona}"

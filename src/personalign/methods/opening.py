@@ -1,0 +1,140 @@
+"""Opening a model for use: a run, a published model, or any causal language model."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from personalign.decoding.generation import DecodingSettings
+from personalign.decoding.respond import Selection
+from personalign.errors import PersonalignError
+from personalign.methods.models import CARD
+from personalign.methods.recipe import Decoding, Selector
+from personalign.methods.selectors import open_scorer
+from personalign.models import LoadedModel, load_model
+from personalign.models.precision import Dtype
+from personalign.prompts import Prompter, PromptSettings
+
+RECIPE = "recipe.yaml"
+PUBLISHED = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model with everything that its prompts, its selection and its decoding need.
+
+    `examples` are personas to begin a chat with; `source` is what was opened.
+    """
+
+    source: str
+    loaded: LoadedModel
+    prompter: Prompter
+    selection: Selection
+    decoding: DecodingSettings
+    examples: tuple[tuple[str, ...], ...] = ()
+
+
+class _Card(BaseModel):
+    """What stands in `personalign.json` beside a published model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompts: PromptSettings
+    prompt_hash: str
+    none_bias: float
+    selector: Selector
+    decoding: Decoding
+    examples: tuple[tuple[str, ...], ...] = ()
+
+
+def open_model(source: str | Path, *, device: str = "auto", dtype: Dtype = "auto", seed: int = 0) -> Model:
+    """Open a run folder, a model folder, an adapter folder or a hub id.
+
+    A model with a `personalign.json` brings its prompts, its selector with the bias of "none", its decoding and
+    example personas. Any other causal language model gets the defaults: the template `trunk-first` in English, selection
+    by the model itself without a bias, greedy decoding.
+
+    Raises PersonalignError for what cannot be found or loaded, a run that is not finished, a damaged
+    `personalign.json`, and one written for other prompts than this version makes.
+    """
+    place = _model_of_run(source)
+    loaded = load_model(place, device=device, dtype=dtype, seed=seed)
+    path = _card_path(place)
+    if path is None:
+        settings = _default_prompts(loaded)
+        decoding = DecodingSettings(
+            max_new_tokens=min(DecodingSettings.max_new_tokens, settings.reserve), seed=seed
+        )
+        return Model(
+            str(source), loaded, Prompter(loaded.tokenizer, settings), Selection(seed=seed), decoding
+        )
+    card = _read_card(path)
+    prompter = Prompter(loaded.tokenizer, card.prompts)
+    if prompter.hash != card.prompt_hash:
+        raise PersonalignError(
+            f"{path}: prompt_hash is {card.prompt_hash[:12]}..., but this version of personalign makes prompts with "
+            f"the hash {prompter.hash[:12]}...: the model was trained on other prompts (wording, settings or chat "
+            "template changed since), and would answer worse without a word; use the version that trained it, "
+            "or train it again"
+        )
+    return Model(
+        source=str(source),
+        loaded=loaded,
+        prompter=prompter,
+        selection=Selection(scorer=open_scorer(card.selector), none_bias=card.none_bias, seed=seed),
+        decoding=DecodingSettings(**card.decoding.model_dump(), seed=seed),
+        examples=card.examples,
+    )
+
+
+def _model_of_run(source: str | Path) -> str | Path:
+    folder = Path(source).expanduser()
+    if not (folder / RECIPE).is_file():
+        return source
+    if not (folder / PUBLISHED).is_dir():
+        raise PersonalignError(
+            f"the run '{source}' has no model yet: it is not finished; go on with "
+            f"`personalign run {folder / RECIPE} --out {folder} --resume`"
+        )
+    return folder / PUBLISHED
+
+
+def _card_path(place: str | Path) -> Path | None:
+    """The card of a folder, or of a hub model, from the cache where there is no network."""
+    from transformers.utils import cached_file
+
+    folder = Path(place).expanduser()
+    if folder.is_dir():
+        return folder / CARD if (folder / CARD).is_file() else None
+    found = cached_file(
+        str(place),
+        CARD,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if found is None else Path(found)
+
+
+def _read_card(path: Path) -> _Card:
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+        return _Card.model_validate(values)
+    except (ValidationError, ValueError) as error:
+        raise PersonalignError(f"{path}: {_problem(error)}; copy the file from the run again") from None
+
+
+def _problem(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return f"is not JSON: {error}"
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
+
+
+def _default_prompts(loaded: LoadedModel) -> PromptSettings:
+    """As long as the model allows, up to the default."""
+    default = PromptSettings()
+    longest = min(default.max_tokens, loaded.plan.longest or default.max_tokens)
+    return PromptSettings(max_tokens=longest, reserve=min(default.reserve, longest // 4))
