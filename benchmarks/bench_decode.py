@@ -25,15 +25,15 @@ from typing import Any
 
 import torch
 
-from _data import FILE, load_dialogues, train_tokenizer
-from _models import build_model, has_amx
+from _data import FILE, load_dialogues
 from personalign.cli._output import emit_json
 from personalign.data.dialogue import Dialogue
 from personalign.data.synthetic.corpus import generate
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Response, Selection, respond
 from personalign.methods.pal import Dropped, persona_aware_learning
-from personalign.models import LoadedModel, prepare
+from personalign.models import LoadedModel, build_backbone, prepare, train_bpe
+from personalign.models.precision import cpu_has_amx
 from personalign.prompts import Prompter, PromptSettings
 from personalign.training.examples import grow
 from personalign.training.trainer import StageSettings, train_stage
@@ -41,6 +41,7 @@ from personalign.training.trainer import StageSettings, train_stage
 TARGET = 3.0
 PEER_BATCH = 32
 MAX_NEW_TOKENS = 40
+VOCABULARY = 6000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,22 @@ def make_workload(turns: int, *, training: int) -> Workload:
 
 
 def train_model(workload: Workload, *, steps: int) -> tuple[LoadedModel, Prompter]:
-    tokenizer = train_tokenizer(workload.training)
-    loaded = prepare(build_model("10M"), tokenizer, dtype="float32", device=torch.device("cpu"))
+    texts = (text for dialogue in workload.training for text in _texts(dialogue))
+    tokenizer = train_bpe(texts, vocab_size=VOCABULARY)
+    model = build_backbone(
+        "llama",
+        vocab_size=VOCABULARY,
+        width=320,
+        layers=6,
+        heads=5,
+        feed_forward=960,
+        max_positions=1024,
+        bos_id=tokenizer.bos_token_id,
+        eos_id=tokenizer.eos_token_id,
+        pad_id=tokenizer.pad_token_id,
+        seed=0,
+    )
+    loaded = prepare(model, tokenizer, dtype="float32", device=torch.device("cpu"))
     prompter = Prompter(tokenizer, PromptSettings())
     examples = persona_aware_learning(workload.training, prompter, dropped=Dropped(), trunk_weight=0.2)
     settings = StageSettings(
@@ -93,7 +108,7 @@ def train_model(workload: Workload, *, steps: int) -> tuple[LoadedModel, Prompte
         warmup_steps=10,
         schedule="linear",
         max_grad_norm=1.0,
-        bf16=has_amx(),
+        bf16=cpu_has_amx(),
     )
     with tempfile.TemporaryDirectory() as folder:
         train_stage(
@@ -107,6 +122,10 @@ def train_model(workload: Workload, *, steps: int) -> tuple[LoadedModel, Prompte
         )
     loaded.model.eval()
     return loaded, prompter
+
+
+def _texts(dialogue: Dialogue) -> list[str]:
+    return ["\n ".join(dialogue.persona), *(f"User: {turn.content}\n" for turn in dialogue.messages)]
 
 
 def run_ours(loaded: LoadedModel, prompter: Prompter, workload: Workload) -> tuple[list[Response], float]:
@@ -178,7 +197,7 @@ def _until(tokens: list[int], end_ids: Sequence[int]) -> list[int]:
 
 
 def _show(done: int, total: int, values: dict[str, float]) -> None:
-    if done % 20 == 0 or done == total:
+    if done % 10 == 0 or done == total:
         print(f"  step {done} of {total}: {values}", file=sys.stderr, flush=True)
 
 

@@ -16,17 +16,20 @@ PACKED_KINDS = ("llama", "qwen2", "gpt2")
 SLIDING_KINDS = ("mistral", "gemma-3", "qwen2-sliding")
 PLAIN_KINDS = ("bloom", "mamba", "gpt-neo")
 
-WORDS = "i you have a dog cat work at night in the bakery any pets ? yes no . hello how are do like tea".split()
+SENTENCE = "i you have a dog cat work at night in the bakery any pets ? yes no . hello how are do like tea"
+WORDS = SENTENCE.split()
 
 
 def tokenizer_of(kind: str) -> Any:
     if kind == "words":
         return word_tokenizer([*WORDS, "none"], structure=structure_texts("en"), language="en")
-    return train_bpe([" ".join(WORDS)] * 3, vocab_size=290)
+    return train_bpe([SENTENCE] * 3, vocab_size=290)
 
 
 @cache
-def loaded_model(kind: str, *, tokenizer: str = "words", attention: str | None = None, seed: int = 3) -> LoadedModel:
+def loaded_model(
+    kind: str, *, tokenizer: str = "words", attention: str | None = None, seed: int = 3
+) -> LoadedModel:
     """A random model whose head is sharp, so that no two tokens tie, and fond of the end token."""
     tokens = tokenizer_of(tokenizer)
     config = CONFIGURATIONS[kind]()
@@ -97,11 +100,16 @@ def transformers_reply(
 ) -> tuple[list[int], bool]:
     """What `generate()` adds to one prompt, without its end token, and whether there was one."""
     config = GenerationConfig(
-        max_new_tokens=limit, eos_token_id=list(end_ids), pad_token_id=loaded.tokenizer.pad_token_id, **settings
+        max_new_tokens=limit,
+        eos_token_id=list(end_ids),
+        pad_token_id=loaded.tokenizer.pad_token_id,
+        **settings,
     )
     with torch.no_grad():
         output = loaded.model.generate(
-            torch.tensor([list(prompt)]), attention_mask=torch.ones(1, len(prompt)).long(), generation_config=config
+            torch.tensor([list(prompt)]),
+            attention_mask=torch.ones(1, len(prompt)).long(),
+            generation_config=config,
         )
     tokens = output[0, len(prompt) :].tolist()
     for place, token in enumerate(tokens):
@@ -112,4 +120,6 @@ def transformers_reply(
 
 def reply_prompts(prompter: Prompter, dialogues: Sequence[Dialogue]) -> list[list[list[int]]]:
     """Per dialogue and assistant turn, the prompt without a highlighted line."""
-    return [[prompter.reply(item, turn, line=UNSELECTED) for turn in item.reply_indices()] for item in dialogues]
+    return [
+        [prompter.reply(item, turn, line=UNSELECTED) for turn in item.reply_indices()] for item in dialogues
+    ]

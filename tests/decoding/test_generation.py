@@ -128,9 +128,7 @@ def test_a_sampled_reply_depends_on_seed_and_key_alone() -> None:
     keys = [f"long/{number}" for number in range(len(prompts))]
     settings = DecodingSettings(strategy="sample", temperature=2.0, max_new_tokens=12, seed=5)
     together = sampled(loaded, prompts, keys, settings)
-    alone = [
-        sampled(loaded, [prompt], [key], settings)[0] for prompt, key in zip(prompts, keys, strict=True)
-    ]
+    alone = [sampled(loaded, [prompt], [key], settings)[0] for prompt, key in zip(prompts, keys, strict=True)]
     backwards = sampled(loaded, prompts[::-1], keys[::-1], settings)[::-1]
     assert together == alone == backwards
     other_seed = DecodingSettings(strategy="sample", temperature=2.0, max_new_tokens=12, seed=6)

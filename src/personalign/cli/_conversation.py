@@ -81,10 +81,9 @@ class Conversation:
         pieces: list[str] = []
 
         def on_text(piece: str) -> None:
-            if piece and not pieces:
-                terminal.stream("bot> ", style="bold")
+            label = "bot> " if piece and not any(pieces) else ""
             pieces.append(piece)
-            terminal.stream(piece)
+            terminal.stream(piece, label=label)
 
         terminal, stopped = self._terminal, False
         choice = None
@@ -97,7 +96,7 @@ class Conversation:
             stopped = True
         text = "".join(pieces).strip()
         if text:
-            terminal.stream("\n")
+            terminal.show("")
             self._add("assistant", text)
             self._selected.append(_record(self.dialogue, choice))
         if stopped:

@@ -21,14 +21,15 @@ _CONTROL = {code: None for code in (*range(32), *range(127, 160)) if chr(code) n
 class Terminal:
     """Reads what the user writes and shows what is said. Use it as `with terminal.listening(): ...`.
 
-    Where standard input is no terminal, its lines are read without prompting.
+    Where `interactive` is False, lines are read from standard input without prompting.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, interactive: bool) -> None:
         self._console = output_console()
-        self._interactive = sys.stdin.isatty()
+        self._interactive = interactive
         self._state: Literal["idle", "reading", "streaming", "working"] = "idle"
-        self._stop_wanted = False
+        self._presses = 0
+        self._presses_before = 0
         if self._interactive and find_spec("readline") is not None:
             # Imported, it gives input() a line editor and a history.
             import_module("readline")
@@ -48,7 +49,7 @@ class Terminal:
 
         Either way a KeyboardInterrupt comes out.
         """
-        self._stop_wanted = False
+        self._presses_before = self._presses
         self._state = "streaming" if streams else "working"
         try:
             yield
@@ -57,31 +58,32 @@ class Terminal:
 
     def read(self) -> str | None:
         """The next line, without blanks around it; None at the end of input, or at Ctrl-C twice in a row."""
-        for attempt in range(2):
+        self._presses_before = self._presses
+        while True:
             try:
                 self._state = "reading"
-                line = self._line()
+                line = self._line() if self._stops_wanted() < 2 else None
+                self._state = "idle"
             except KeyboardInterrupt:
                 if not self._interactive:
                     return None
-                self.show("" if attempt else "\n(Ctrl-C again or Ctrl-D to quit)", style="dim")
+                if self._stops_wanted() < 2:
+                    self.show("\n(Ctrl-C again or Ctrl-D to quit)", style="dim")
                 continue
-            finally:
-                self._state = "idle"
             if line is None and self._interactive:
                 self.show("")
             return line
-        return None
 
     def show(self, text: str, *, style: str = "") -> None:
         self._console.print(Text(_clean(text)), style=style, soft_wrap=True)
 
-    def stream(self, piece: str, *, style: str = "") -> None:
-        """Show a piece of a reply. Raises KeyboardInterrupt after it if Ctrl-C was pressed."""
+    def stream(self, piece: str, *, label: str = "") -> None:
+        """Show a piece of a reply, after a label. Raises KeyboardInterrupt after it if Ctrl-C was pressed."""
         if piece:
-            self._console.print(Text(_clean(piece)), style=style, end="", soft_wrap=True)
+            shown = Text(label, style="bold").append(_clean(piece), style="not bold")
+            self._console.print(shown, end="", soft_wrap=True)
             self._console.file.flush()
-        if self._stop_wanted:
+        if self._stops_wanted():
             raise KeyboardInterrupt
 
     def _line(self) -> str | None:
@@ -97,10 +99,18 @@ class Terminal:
         # Bytes that are no text (a half-deleted character) would stop every tokenizer.
         return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
 
+    def _stops_wanted(self) -> int:
+        """How often Ctrl-C was pressed since the line or the reply began."""
+        return self._presses - self._presses_before
+
     def _interrupted(self, signal_number: int, frame: FrameType | None) -> None:
-        at_once = self._state in ("reading", "working") or (self._state == "streaming" and self._stop_wanted)
-        self._stop_wanted = True
+        at_once = self._state in ("reading", "working") or (
+            self._state == "streaming" and self._stops_wanted()
+        )
+        self._presses += 1
         if at_once:
+            # Nothing expects a second one while the first is being handled.
+            self._state = "idle"
             raise KeyboardInterrupt
 
 

@@ -1,5 +1,6 @@
 """`personalign chat`: talk to a model in the terminal."""
 
+import sys
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +16,6 @@ from personalign.cli.run import quieten
 from personalign.errors import PersonalignError
 
 if TYPE_CHECKING:
-    from personalign.decoding.generation import DecodingSettings
     from personalign.methods.opening import Model
 
 
@@ -67,13 +67,14 @@ def chat(
     model = open_model(source, device=device, seed=seed)
     if max_new_tokens is not None:
         changes["max_new_tokens"] = max_new_tokens
+    _check_room(model, changes.get("max_new_tokens", model.decoding.max_new_tokens))
     session = ChatSession(
         model.loaded,
         model.prompter,
         selection=replace(model.selection, strategy=selection.value),
         decoding=replace(model.decoding, **changes),
     )
-    terminal = Terminal()
+    terminal = Terminal(interactive=sys.stdin.isatty())
     conversation = Conversation(session, terminal, persona=lines or _first_example(model))
     terminal.show(_introduction(model, given=bool(lines)), style="dim")
     conversation.show_persona()
@@ -84,13 +85,23 @@ def chat(
 
 def _sampling(strategy: Strategy | None, **values: float | None) -> dict[str, Any]:
     """The decoding settings that were given."""
-    given = {name: value for name, value in values.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     if given and strategy not in (None, Strategy.sample):
         option = "--" + next(iter(given)).replace("_", "-")
         raise PersonalignError(f"{option} is for sampling; write --strategy sample, or leave {option} out")
     if strategy is not None or given:
-        given["strategy"] = (strategy or Strategy.sample).value  # type: ignore[assignment]
+        given["strategy"] = (strategy or Strategy.sample).value
     return given
+
+
+def _check_room(model: "Model", max_new_tokens: int) -> None:
+    """Refuse at once what would fail only when the conversation has become long."""
+    longest, budget = model.loaded.plan.longest, model.prompter.settings.budget
+    if longest is not None and budget + max_new_tokens > longest:
+        raise PersonalignError(
+            f"--max-new-tokens is {max_new_tokens}, but the model takes {longest} tokens, and prompts may have "
+            f"{budget} of them; write {longest - budget} or fewer"
+        )
 
 
 def _persona_lines(path: Path | None, lines: list[str]) -> tuple[str, ...]:

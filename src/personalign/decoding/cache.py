@@ -44,7 +44,8 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]
 
     def keep(self, slots: Tensor) -> None:
         """Keep the given slots [rows, kept] of each row, in that order."""
-        assert self._key_buffer is not None and self._value_buffer is not None
+        assert self._key_buffer is not None
+        assert self._value_buffer is not None
         self._key_buffer = _gather(self._key_buffer, slots, room=self._capacity)
         self._value_buffer = _gather(self._value_buffer, slots, room=self._capacity)
         self._used = slots.shape[1]

@@ -46,8 +46,6 @@ class ChatSession:
     The session keeps keys and values, never the conversation: replies are those of `respond` for the same dialogue,
     whatever was asked before, and taking turns back or changing the persona needs no word to it. A turn computes
     only tokens that no earlier turn had, as long as the prompts share their beginnings.
-
-    Raises PersonalignError where prompt and reply together could be longer than the model allows.
     """
 
     def __init__(
@@ -64,7 +62,6 @@ class ChatSession:
         self.decoding = decoding
         self._forest: Forest | None = None
         self._grown = 0
-        _check_room(loaded, prompter, decoding)
 
     def streams(self, decoding: DecodingSettings | None = None) -> bool:
         """Whether replies come token by token; beams and models that cannot run trees give them whole."""
@@ -80,7 +77,7 @@ class ChatSession:
 
         Raises PersonalignError where persona and last message alone are too long.
         """
-        turn = self._next_turn(dialogue)
+        turn = next_turn(self.prompter, dialogue)
         by_model = self.selection.strategy == "predicted" and self.selection.scorer is None
         forest = None
         if by_model and self.loaded.plan.mode == "packed":
@@ -110,19 +107,20 @@ class ChatSession:
         `on_text` is called after every token with the text that came to be fixed by it, which may be empty; the pieces
         together are the reply. What it raises ends the reply, and the session goes on working.
 
-        Raises PersonalignError where persona and last message alone are too long.
+        Raises PersonalignError where persona and last message alone are too long, or prompt and reply together could
+        be longer than the model allows.
         """
-        turn = self._next_turn(dialogue)
+        turn = next_turn(self.prompter, dialogue)
         decoding = decoding or self.decoding
-        _check_room(self.loaded, self.prompter, decoding)
         line = UNSELECTED if choice is None else choice.line
         prompt = self.prompter.reply(dialogue, turn, line=line)
         pieces = _Pieces(self.prompter, on_text)
+        key = f"{dialogue.id}/{turn}"
         if self.loaded.plan.mode == "packed":
-            grown = self._grow(prompt, f"{dialogue.id}/{turn}", decoding, pieces)
+            grown = self._grow(prompt, key, decoding, pieces)
         else:
             [[grown]] = plain_generate(
-                self.loaded, [[prompt]], decoding=decoding, end_ids=self.prompter.end_ids
+                self.loaded, [[prompt]], decoding=decoding, end_ids=self.prompter.end_ids, keys=[key]
             )
         text = self.prompter.decode_reply(grown.tokens)
         pieces.finish(text)
@@ -157,19 +155,20 @@ class ChatSession:
         self._grown = 0
         return Forest(self.loaded.model, rows=1, plan=self.loaded.plan)
 
-    def _next_turn(self, dialogue: Dialogue) -> int:
-        turn = len(dialogue.messages)
-        if not self.prompter.window(dialogue, turn).fits:
-            budget = self.prompter.settings.budget
-            raise PersonalignError(
-                f"the persona and the last message alone take more than the {budget} tokens of a prompt; write a "
-                "shorter message or fewer persona lines"
-            )
-        return turn
-
     def _inference(self) -> AbstractContextManager[object]:
         self.loaded.model.eval()
         return autocast(self.loaded.precision)
+
+
+def next_turn(prompter: Prompter, dialogue: Dialogue) -> int:
+    """The index of the message that is to come; PersonalignError where its prompts cannot be short enough."""
+    turn = len(dialogue.messages)
+    if not prompter.window(dialogue, turn).fits:
+        raise PersonalignError(
+            f"the persona and the last message alone take more than the {prompter.settings.budget} tokens of a prompt; "
+            "write a shorter message or fewer persona lines"
+        )
+    return turn
 
 
 class _Pieces:
@@ -198,12 +197,3 @@ class _Pieces:
         piece = text.removeprefix(self._told) if text.startswith(self._told) else ""
         self._told += piece
         self._on_text(piece)
-
-
-def _check_room(loaded: LoadedModel, prompter: Prompter, decoding: DecodingSettings) -> None:
-    longest, budget = loaded.plan.longest, prompter.settings.budget
-    if longest is not None and budget + decoding.max_new_tokens > longest:
-        raise PersonalignError(
-            f"max_new_tokens is {decoding.max_new_tokens}, but the model takes {longest} tokens and prompts may have "
-            f"{budget} of them; write {longest - budget} or fewer"
-        )

@@ -4,14 +4,17 @@ A row of the cache holds one dialogue. All its prompts (one per turn, each with 
 tree; a leaf is a path that is being continued. One forward pass continues the leaves of all rows by a token.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from personalign.decoding.cache import SlotCache
+from personalign.errors import PersonalignError
 from personalign.trees import DialogueTree, ScoringPlan
 from personalign.trees.masks import additive
 from personalign.trees.scoring import only_rows
@@ -34,10 +37,19 @@ class Leaf:
         return Leaf(self.row, self.seen.clone(), self.position, token)
 
 
+def require_length(plan: ScoringPlan, tokens: int) -> None:
+    """Raise PersonalignError where a path of so many tokens is longer than the model allows."""
+    if plan.longest is not None and tokens > plan.longest:
+        raise PersonalignError(
+            f"a prompt with its reply may come to {tokens} tokens, but this model takes {plan.longest} at most; "
+            "lower max_tokens of the prompts or max_new_tokens of the decoding"
+        )
+
+
 class Forest:
     """Trees of B dialogues with the keys and values of their tokens. No gradients."""
 
-    def __init__(self, model: nn.Module, *, rows: int, plan: ScoringPlan, room: int = 256) -> None:
+    def __init__(self, model: Any, *, rows: int, plan: ScoringPlan, room: int = 256) -> None:
         self._model = model
         self._plan = plan
         self._device = next(model.parameters()).device
@@ -46,6 +58,10 @@ class Forest:
         self._slots: list[IntArray] = [np.zeros(0, dtype=np.int64) for _ in range(rows)]
         self._positions = np.zeros((rows, 0), dtype=np.int64)
         self._used = 0
+
+    def require_length(self, tokens: int) -> None:
+        """Raise PersonalignError where a path of so many tokens is longer than the model allows."""
+        require_length(self._plan, tokens)
 
     def insert(self, row: int, tokens: Sequence[int]) -> IntArray:
         """Put a sequence into the row's tree; return its token indices. Nothing is computed before `compute`."""
@@ -96,7 +112,7 @@ class Forest:
             return [torch.zeros(0) for _ in range(rows)]
         goal = torch.from_numpy(np.concatenate(targets)).to(self._device)
         log_probs = -nn.functional.cross_entropy(logits, goal, reduction="none")
-        return list(log_probs.cpu().split([len(item) for item in targets]))
+        return list(torch.split(log_probs.cpu(), [len(item) for item in targets]))
 
     def leaf(self, row: int, prompt: Sequence[int]) -> Leaf:
         """A leaf that continues `prompt`, whose tokens before the last have been computed.
@@ -160,8 +176,9 @@ class Forest:
         return logits
 
     def _run(self, ids: IntArray, positions: IntArray, visible: Tensor, *, rows: Tensor) -> Tensor:
+        self.require_length(int(positions.max()) + 1)
         mask = self._masks(visible, positions)
-        with torch.no_grad(), only_rows(self._model, rows.to(self._device)):
+        with torch.no_grad(), only_rows(self._model, rows.to(self._device)), _dense_attention(self._model):
             output = self._model(
                 input_ids=torch.from_numpy(ids).to(self._device),
                 position_ids=torch.from_numpy(positions).to(self._device),
@@ -191,6 +208,19 @@ class Forest:
         if self._plan.attention == "eager":
             return additive(mask, dtype=next(self._model.parameters()).dtype)
         return mask
+
+
+@contextlib.contextmanager
+def _dense_attention(model: Any) -> Iterator[None]:
+    """flex_attention compiles a kernel for every new length, which decoding has at every step: sdpa stands in."""
+    if model.config._attn_implementation != "flex_attention":
+        yield
+        return
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation("flex_attention")
 
 
 def _widened(seen: Tensor, width: int) -> Tensor:

@@ -73,12 +73,14 @@ def generate(
 
     `keys` name the leaves for sampling: a leaf's draws depend on the seed and its key alone, so that a reply is
     the same in any batch. `stream(leaf, token)` is called for every token of greedy and sampled replies as it comes.
+    Raises PersonalignError where prompt and new tokens together could be longer than the model allows.
     """
+    forest.require_length(max((leaf.position for leaf in leaves), default=0) + settings.max_new_tokens)
     if settings.strategy == "beam":
         return _beam_search(forest, leaves, settings=settings, end_ids=frozenset(end_ids))
     ends = frozenset(end_ids)
     pick = (
-        _sampler(settings, keys or [str(i) for i in range(len(leaves))])
+        sampler(settings, keys or [str(i) for i in range(len(leaves))])
         if settings.strategy == "sample"
         else _best
     )
@@ -108,7 +110,11 @@ def _best(logits: Tensor, active: Sequence[int]) -> list[int]:
     return best
 
 
-def _sampler(settings: DecodingSettings, keys: Sequence[str]) -> Callable[[Tensor, Sequence[int]], list[int]]:
+def sampler(settings: DecodingSettings, keys: Sequence[str]) -> Callable[[Tensor, Sequence[int]], list[int]]:
+    """Draws the next tokens of the replies whose indices into `keys` are given, from logits [replies, vocabulary].
+
+    Temperature first, then top-k, then top-p, as in transformers.
+    """
     generators = [np.random.default_rng((settings.seed, zlib.crc32(key.encode()))) for key in keys]
 
     def draw(logits: Tensor, active: Sequence[int]) -> list[int]:
@@ -167,7 +173,7 @@ def _beam_search(
         beams = [beam for search in open_searches for beam in search.running]
         log_probs = forest.step([beam.leaf for beam in beams]).log_softmax(dim=-1)
         totals = log_probs + torch.tensor([[beam.score] for beam in beams], device=log_probs.device)
-        parts = totals.split([len(search.running) for search in open_searches])
+        parts = torch.split(totals, [len(search.running) for search in open_searches])
         for search, mine in zip(open_searches, parts, strict=True):
             _advance(search, mine, step=step, settings=settings, end_ids=end_ids)
     return [max(search.finished, key=lambda item: item[0])[1] for search in searches]

@@ -1,17 +1,19 @@
-"""Decoding for models that cannot run trees: transformers' generate() on left-padded prompts, one path per row."""
+"""Decoding for models that cannot run trees: transformers' generate(), one path per row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from transformers import GenerationConfig
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessorList
 
 from personalign.data.dialogue import Dialogue
-from personalign.decoding.generation import DecodingSettings, Grown
+from personalign.decoding.forest import require_length
+from personalign.decoding.generation import DecodingSettings, Grown, sampler
 from personalign.decoding.selection import Scores, selection_targets
 from personalign.models import LoadedModel, autocast
 from personalign.prompts import Prompter
-from personalign.trees import DialogueTree, batches_under, score
+from personalign.trees import DialogueTree, score
 
 
 def plain_generate(
@@ -20,21 +22,32 @@ def plain_generate(
     *,
     decoding: DecodingSettings,
     end_ids: Sequence[int],
+    keys: Sequence[str] | None = None,
     batch_size: int = 32,
 ) -> list[list[Grown]]:
-    """Continue every prompt; results nested like `prompts`. Batches are sorted by length, longest first.
+    """Continue every prompt; results nested like `prompts`.
 
-    Sampling draws from torch's generator, seeded once: replies then depend on the batch.
+    `keys` name the prompts for sampling, row by row, as in `generate`. Only prompts of one length share a batch:
+    padding would reach the state of some of these models.
     """
     flat = [list(prompt) for row in prompts for prompt in row]
-    single = loaded.plan.mode == "single"
-    torch.manual_seed(decoding.seed)
+    names = keys or [str(index) for index in range(len(flat))]
+    size = 1 if loaded.plan.mode == "single" else batch_size
+    same_length: dict[int, list[int]] = {}
+    for index, prompt in enumerate(flat):
+        same_length.setdefault(len(prompt), []).append(index)
     grown: dict[int, Grown] = {}
-    longest = max((len(prompt) for prompt in flat), default=0)
-    budget = 0 if single else batch_size * longest
-    for indices in batches_under(flat, length=len, budget=budget):
-        replies = _generate_batch(loaded, [flat[i] for i in indices], decoding=decoding, end_ids=end_ids)
-        grown.update(zip(indices, replies, strict=True))
+    for indices in same_length.values():
+        for first in range(0, len(indices), size):
+            batch = indices[first : first + size]
+            replies = _generate_batch(
+                loaded,
+                [flat[index] for index in batch],
+                decoding=decoding,
+                end_ids=end_ids,
+                keys=[names[index] for index in batch],
+            )
+            grown.update(zip(batch, replies, strict=True))
     results = iter(range(len(flat)))
     return [[grown[next(results)] for _ in row] for row in prompts]
 
@@ -45,35 +58,40 @@ def _generate_batch(
     *,
     decoding: DecodingSettings,
     end_ids: Sequence[int],
+    keys: Sequence[str],
 ) -> list[Grown]:
-    width = max(len(prompt) for prompt in prompts)
-    ids = np.zeros((len(prompts), width), dtype=np.int64)
-    mask = np.zeros((len(prompts), width), dtype=np.int64)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = prompt
-        mask[row, width - len(prompt) :] = 1
-    device = next(loaded.model.parameters()).device
+    require_length(loaded.plan, len(prompts[0]) + decoding.max_new_tokens)
+    ids = torch.tensor(prompts, device=next(loaded.model.parameters()).device)
+    drawing = LogitsProcessorList([_drawn(decoding, keys)] if decoding.strategy == "sample" else [])
     with torch.no_grad(), autocast(loaded.precision):
         output = loaded.model.generate(
-            input_ids=torch.from_numpy(ids).to(device),
-            attention_mask=torch.from_numpy(mask).to(device),
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
             generation_config=_generation_config(loaded, decoding, end_ids),
+            logits_processor=drawing,
         )
-    return [_until_end(row[width:], frozenset(end_ids)) for row in output.tolist()]
+    return [_until_end(row[len(prompts[0]) :], frozenset(end_ids)) for row in output.tolist()]
+
+
+def _drawn(decoding: DecodingSettings, keys: Sequence[str]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Leaves, of each row's logits, only those of the token that was drawn, so that greedy search takes it."""
+    draw = sampler(decoding, keys)
+
+    def only_drawn(_: Tensor, logits: Tensor) -> Tensor:
+        tokens = torch.tensor(draw(logits, range(len(keys))), device=logits.device)
+        return torch.full_like(logits, -torch.inf).scatter(1, tokens[:, None], 0.0)
+
+    return only_drawn
 
 
 def _generation_config(
     loaded: LoadedModel, decoding: DecodingSettings, end_ids: Sequence[int]
 ) -> GenerationConfig:
-    sampling = decoding.strategy == "sample"
     return GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
-        do_sample=sampling,
+        do_sample=False,
         num_beams=decoding.beams if decoding.strategy == "beam" else 1,
         length_penalty=decoding.length_penalty if decoding.strategy == "beam" else None,
-        temperature=decoding.temperature if sampling else None,
-        top_k=decoding.top_k if sampling else None,
-        top_p=decoding.top_p if sampling else None,
         eos_token_id=list(end_ids),
         pad_token_id=loaded.tokenizer.pad_token_id,
     )

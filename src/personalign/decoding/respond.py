@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from personalign.data.dialogue import Dialogue
 from personalign.decoding.forest import Forest
@@ -241,7 +242,7 @@ def _score_choices(
     log_probs = forest.compute(wanted)
     result: list[list[Scores]] = []
     for values, per_turn in zip(log_probs, lengths, strict=True):
-        parts = iter(values.split([length for turn in per_turn for length in turn]))
+        parts = iter(torch.split(values, [length for turn in per_turn for length in turn]))
         result.append([np.array([float(next(parts).sum()) for _ in turn]) for turn in per_turn])
     return result
 
@@ -256,8 +257,9 @@ def _continue(
     forest: Forest | None = None,
 ) -> list[list[Grown]]:
     """Continue the prompts of each row; `forest` holds what has been computed of them."""
+    keys = [name for row in names for name in row]
     if loaded.plan.mode != "packed":
-        return plain_generate(loaded, prompts, decoding=decoding, end_ids=prompter.end_ids)
+        return plain_generate(loaded, prompts, decoding=decoding, end_ids=prompter.end_ids, keys=keys)
     with _inference(loaded):
         forest = forest or Forest(loaded.model, rows=len(prompts), plan=loaded.plan)
         for row, row_prompts in enumerate(prompts):
@@ -268,7 +270,6 @@ def _continue(
             forest.leaf(row, prompt) for row, row_prompts in enumerate(prompts) for prompt in row_prompts
         ]
         forest.keep_seen(leaves)
-        keys = [name for row in names for name in row]
         flat = iter(generate(forest, leaves, settings=decoding, end_ids=prompter.end_ids, keys=keys))
     return [[next(flat) for _ in row_prompts] for row_prompts in prompts]
 

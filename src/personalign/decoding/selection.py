@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personalign.data.dialogue import Dialogue
+from personalign.errors import PersonalignError
 from personalign.prompts import Prompter
 
 Strategy = Literal["predicted", "random", "unselected", "oracle"]
@@ -27,31 +28,41 @@ class Choice:
 
 
 def choose(scores: Scores, *, none_bias: float = 0.0) -> Choice:
-    """The best of [lines..., none], shape [lines + 1], after adding `none_bias` to none.
+    """The best of [lines..., none], shape [lines + 1], after adding `none_bias` to none; none wins a tie.
 
     Probabilities are the softmax of the biased scores.
     """
-    biased = scores.astype(np.float64).copy()
+    line = int(scores[:-1].argmax()) if _margin(scores) > none_bias else None
+    biased = scores.astype(np.float64)
     biased[-1] += none_bias
     weights = np.exp(biased - biased.max())
-    best = int(biased.argmax())
-    line = None if best == len(scores) - 1 else best
     return Choice(line, tuple((weights / weights.sum()).tolist()))
 
 
 def calibrate_none(scores: Sequence[Scores], *, share_of_none: float) -> float:
     """The bias at which the share of turns that choose none comes closest to `share_of_none`.
 
-    A turn chooses none when the bias reaches its margin, best line minus none; the wanted bias is a quantile of these
-    margins. Turns without persona lines always choose none.
+    A turn chooses none when the bias reaches its margin, best line minus none; so the bias lies in a gap between two
+    margins. Turns without persona lines always choose none, and turns of equal margin choose alike.
+    Raises PersonalignError where there is no turn.
     """
     margins = np.sort([_margin(item) for item in scores])
-    wanted = round(share_of_none * len(margins))
-    if wanted <= 0:
-        return float(margins[0] - 1.0)
-    if wanted >= len(margins):
-        return float(margins[-1] + 1.0) if np.isfinite(margins[-1]) else 0.0
-    return float((margins[wanted - 1] + margins[wanted]) / 2)
+    if not len(margins):
+        raise PersonalignError(
+            "the share of none cannot be calibrated without turns; check the validation data"
+        )
+    finite = np.unique(margins[np.isfinite(margins)])
+    if not len(finite):
+        return 0.0
+    below = [float(finite[0]) - 1.0, *map(_within, finite[:-1], finite[1:]), float(finite[-1]) + 1.0]
+    shares = np.searchsorted(margins, below, side="right") / len(margins)
+    return below[int(np.abs(shares - share_of_none).argmin())]
+
+
+def _within(low: float, high: float) -> float:
+    """A number that is at least `low` and below `high`: the middle, unless rounding makes it `high`."""
+    middle = low + (high - low) / 2
+    return float(middle if middle < high else low)
 
 
 def _margin(scores: Scores) -> float:
@@ -75,9 +86,15 @@ def oracle_choice(dialogue: Dialogue, turn: int) -> Choice:
 
 
 def labelled_line(dialogue: Dialogue, turn: int) -> int | None:
-    """The first labelled line of the reply at message index `turn`, None for the label none (PAL uses the first)."""
+    """The first labelled line of the reply at message index `turn`, None for the label none (PAL uses the first).
+
+    Raises PersonalignError where the dialogue is not labelled.
+    """
     if dialogue.relevant is None:
-        raise ValueError(f"dialogue {dialogue.id} has no relevance labels")
+        raise PersonalignError(
+            f"dialogue '{dialogue.id}' has no relevance labels; add the field 'relevant' (personalign data label "
+            "writes it), or do without the strategy oracle"
+        )
     labels = dialogue.relevant[dialogue.reply_indices().index(turn)]
     return labels[0] if labels else None
 

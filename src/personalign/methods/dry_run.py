@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from personalign.errors import PersonalignError
 from personalign.methods import pal
 from personalign.methods.labelling import label_parts
 from personalign.methods.models import untrained_backbone
@@ -80,6 +81,11 @@ def _measure(
     dropped: pal.Dropped,
 ) -> dict[str, Any]:
     examples = _examples(name, dialogues, prompter, dropped)
+    if not examples:
+        raise PersonalignError(
+            f"stage {name} has no training examples; turns left out: {dict(dropped.counts) or 'none'}. Check the data, "
+            "and prompts.max_tokens"
+        )
     trees = grow(examples, budget=stage.token_budget)
     sizes = statistics(trees)
     steps = stage.steps or max(1, round(stage.epochs * len(examples) / stage.batch_examples))

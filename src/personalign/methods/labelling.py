@@ -1,7 +1,7 @@
 """Relevance labels of training dialogues, as a recipe asks for them; used for training and calibration, never at test."""
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from personalign.data.dialogue import Dialogue
 from personalign.errors import PersonalignError
@@ -22,7 +22,10 @@ UNTESTED_PARTS = ("train", "align", "stop")
 
 
 def label_parts(parts: Parts, recipe: Recipe, *, reporter: Reporter) -> Parts:
-    """Give every dialogue of the training parts labels; those of the test part stay as its file has them."""
+    """Give every dialogue of the training parts labels; those of the test part stay as its file has them.
+
+    A test part that has none gets them too: they score selection, and only oracle selection reads them.
+    """
     labels = recipe.data.labels
     if labels.method == "given":
         for name, dialogues in parts.items():
@@ -31,7 +34,7 @@ def label_parts(parts: Parts, recipe: Recipe, *, reporter: Reporter) -> Parts:
     reporter.say(f"Labelling relevant persona lines by {labels.method}")
     labeller = open_labeller(labels, recipe)
     return {
-        name: _labelled(dialogues, labeller) if name in UNTESTED_PARTS else dialogues
+        name: _labelled(dialogues, labeller) if name in UNTESTED_PARTS or _lacks_labels(dialogues) else dialogues
         for name, dialogues in parts.items()
     }
 
@@ -55,6 +58,20 @@ def open_labeller(labels: Labels, recipe: Recipe) -> Labeller:
 
 def _cut(labeller: AnyLabeller, labels: Labels) -> AnyLabeller:
     return labeller if labels.threshold is None else replace(labeller, threshold=labels.threshold)
+
+
+def label_settings(recipe: Recipe) -> dict[str, Any]:
+    """What decides the labels besides the recipe's section on them."""
+    match recipe.data.labels.method:
+        case "nli":
+            return {"label_judge": recipe.evaluation.judges[0]}
+        case "cosine" | "cosine-idf":
+            return {"label_encoder": recipe.selector.encoder}
+    return {}
+
+
+def _lacks_labels(dialogues: list[Dialogue]) -> bool:
+    return any(dialogue.relevant is None for dialogue in dialogues)
 
 
 def _labelled(dialogues: list[Dialogue], labeller: Labeller) -> list[Dialogue]:

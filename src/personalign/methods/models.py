@@ -134,7 +134,12 @@ class ModelStore:
         if lora is None or lora.plus_ratio is None:
             return None
         groups = lora_parameter_groups(loaded.model, learning_rate=stage.learning_rate, ratio=lora.plus_ratio)
-        return torch.optim.AdamW(groups, lr=stage.learning_rate, weight_decay=stage.weight_decay)
+        return torch.optim.AdamW(
+            groups,
+            lr=stage.learning_rate,
+            betas=(0.9, stage.adam_beta2),
+            weight_decay=stage.weight_decay,
+        )
 
     def _source(self, stage: str) -> str:
         if stage == "backbone" and self._recipe.backbone.name is not None:

@@ -64,9 +64,8 @@ def open_model(source: str | Path, *, device: str = "auto", dtype: Dtype = "auto
     path = _card_path(place)
     if path is None:
         settings = _default_prompts(loaded)
-        decoding = DecodingSettings(
-            max_new_tokens=min(DecodingSettings.max_new_tokens, settings.reserve), seed=seed
-        )
+        longest = min(DecodingSettings().max_new_tokens, settings.reserve)
+        decoding = DecodingSettings(max_new_tokens=longest, seed=seed)
         return Model(
             str(source), loaded, Prompter(loaded.tokenizer, settings), Selection(seed=seed), decoding
         )

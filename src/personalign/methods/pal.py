@@ -20,6 +20,7 @@ import torch
 
 from personalign.data.dialogue import Dialogue
 from personalign.decoding.selection import labelled_line
+from personalign.errors import PersonalignError
 from personalign.models import LoadedModel, autocast
 from personalign.prompts import UNSELECTED, Prompter
 from personalign.training.examples import Example, GrownTree, Path
@@ -31,6 +32,9 @@ from personalign.trees import batches_under
 Ablation = Literal[
     "none", "without_mix", "without_alignment", "only_selection", "only_generation", "without_pairs"
 ]
+
+# Of policy to reference at step 0, per token. In bf16 the rounding of a pass depends on what is packed with what.
+LARGEST_LOG_RATIO = {"float32": 1e-4, "bfloat16": 0.1}
 
 
 @dataclass(slots=True)
@@ -136,6 +140,30 @@ def with_reference(loaded: LoadedModel, trees: Sequence[GrownTree], *, budget: i
                 for index, tree, part in zip(indices, held, parts, strict=True)
             )
     return [scored[index] for index in range(len(trees))]
+
+
+def check_reference(loaded: LoadedModel, trees: Sequence[GrownTree], *, budget: int) -> float:
+    """The largest |log-ratio| of policy to reference per token of a branch, before the first step.
+
+    Scores one batch within the budget of training. Raises PersonalignError above the bound of the model's precision:
+    the reference is then another model than the one that training begins from, or was scored in another way.
+    """
+    if not trees:
+        return 0.0
+    held = [trees[index] for index in batches_under(trees, length=len, budget=budget)[0]]
+    loaded.model.eval()
+    with torch.no_grad(), autocast(loaded.precision):
+        batch, log_probs = forward_trees(loaded.model, held, plan=loaded.plan)
+    now = batch.branch_sums(log_probs).cpu()
+    reference = torch.cat([tree.reference for tree in held if tree.reference is not None])
+    largest = float(((now - reference).abs() / batch.branch_lengths().cpu()).max())
+    bound = LARGEST_LOG_RATIO[loaded.precision.dtype]
+    if not largest <= bound:
+        raise PersonalignError(
+            f"before the first step of DPO the policy and its reference differ by {largest:.2g} per token (allowed in "
+            f"{loaded.precision.dtype}: {bound:g}); the reference must be the very model that training begins from"
+        )
+    return largest
 
 
 def _fitting_turns(dialogue: Dialogue, prompter: Prompter, dropped: Dropped) -> list[int]:

@@ -1,7 +1,7 @@
 """A recipe: everything that decides what a run computes, in one YAML file."""
 
+import copy
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -231,6 +231,8 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PersonalignError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise PersonalignError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except yaml.YAMLError as error:
         raise PersonalignError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -242,7 +244,7 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
 
 def override(values: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """Apply `--set a.b=c` to raw values; c is read as YAML, so `null`, `3` and `[a, b]` mean what they say."""
-    result: dict[str, Any] = json.loads(json.dumps(values))
+    result = copy.deepcopy(values)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
@@ -255,8 +257,17 @@ def override(values: dict[str, Any], assignments: Sequence[str]) -> dict[str, An
             if not isinstance(section.get(parent), dict):
                 section[parent] = {}
             section = section[parent]
-        section[last] = yaml.safe_load(text) if text else None
+        section[last] = _read_value(text, assignment)
     return result
+
+
+def _read_value(text: str, assignment: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PersonalignError(
+            f"--set {assignment}: the value is not YAML: {' '.join(str(error).split())}; quote it if it is text"
+        ) from None
 
 
 def recipe_yaml(recipe: Recipe) -> str:

@@ -31,7 +31,7 @@ from personalign.evaluation.judge import Judge
 from personalign.methods import pal
 from personalign.methods.cards import model_card
 from personalign.methods.judges import open_judge
-from personalign.methods.labelling import label_parts
+from personalign.methods.labelling import label_parts, label_settings
 from personalign.methods.models import ModelStore
 from personalign.methods.parts import (
     Parts,
@@ -98,7 +98,7 @@ class PalRun:
                 "data",
                 "Dialogues",
                 (),
-                source_fingerprint(recipe) | {"language": recipe.language},
+                source_fingerprint(recipe) | {"language": recipe.language} | label_settings(recipe),
                 self._data,
             ),
             Step("backbone", "Backbone", ("data",), made, self._backbone),
@@ -119,7 +119,9 @@ class PalRun:
             if recipe.ablation != "without_pairs":
                 steps.append(Step("rejected", "Rejected replies", (aligned_from,), settings, self._rejected))
             rejected = () if recipe.ablation == "without_pairs" else ("rejected",)
-            stage2 = {**settings, "stage": stages.stage2.model_dump(), "judge": recipe.evaluation.judges[:1]}
+            stage2 = {**settings, "stage": stages.stage2.model_dump()}
+            if stages.stage2.evaluate_every is not None:
+                stage2 |= {"judge": recipe.evaluation.judges[:1], "selector": recipe.selector.model_dump()}
             steps.append(Step("stage2", "PAL stage 2", (aligned_from, *rejected), stage2, self._stage2))
         settings = {"decoding": recipe.decoding.model_dump(), "selector": recipe.selector.model_dump()}
         systems = self.systems()
@@ -365,10 +367,10 @@ class PalRun:
         record: dict[str, Any] = {"trees": _dataclass(statistics(trees)), "dropped": dict(dropped.counts)}
         if settings.objective == "dpo":
             trees = pal.with_reference(loaded, trees, budget=INFERENCE_BUDGET)
+            record["largest_log_ratio"] = pal.check_reference(loaded, trees, budget=stage.token_budget)
+            self._say_log_ratio(record["largest_log_ratio"], loaded)
             record["start"] = self._held_out_pairs(loaded)
-        checkpoints = self.folder / "checkpoints" / name
-        if not self._resume:
-            shutil.rmtree(checkpoints, ignore_errors=True)
+        checkpoints = self._checkpoints(name)
         steps = settings.max_steps or max(1, round(settings.epochs * len(examples) / settings.batch_examples))
         with self._reporter.task(name, steps) as advance:
             result = train_stage(
@@ -396,6 +398,24 @@ class PalRun:
         self._models.save(name, loaded)
         shutil.rmtree(checkpoints, ignore_errors=True)
         return record
+
+    def _checkpoints(self, stage: str) -> Path:
+        """The folder of a stage's checkpoints, emptied unless it is to be resumed and this very recipe made them."""
+        folder = self.folder / "checkpoints" / stage
+        fingerprint = next(item.fingerprint for item in self.plan() if item.step.name == stage)
+        marker = folder / "fingerprint"
+        made_by_this = marker.is_file() and marker.read_text(encoding="utf-8") == fingerprint
+        if not self._resume or not made_by_this:
+            if self._resume and folder.exists():
+                self._reporter.say(f"{stage}: begins anew, its checkpoint comes from another recipe")
+            shutil.rmtree(folder, ignore_errors=True)
+            write_text(marker, fingerprint)
+        return folder
+
+    def _say_log_ratio(self, largest: float, loaded: LoadedModel) -> None:
+        if loaded.precision.autocast:
+            bound = pal.LARGEST_LOG_RATIO[loaded.precision.dtype]
+            self._reporter.say(f"Log-ratios before the first step: {largest:.2g} per token at most (bound {bound:g})")
 
     def _selection(self, system: System, loaded: LoadedModel) -> tuple[Selection, dict[str, Any]]:
         """How a system selects; the bias of "none" comes from the stopping part, never from test dialogues."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,10 +127,6 @@ class _Replacement:
             self._part.rename(self._folder)
         else:
             shutil.rmtree(self._part, ignore_errors=True)
-
-
-def numbered(items: Sequence[Planned]) -> Iterator[tuple[int, Planned]]:
-    return enumerate(items, start=1)
 
 
 def _marker(folder: Path, name: str) -> Path:

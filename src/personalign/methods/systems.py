@@ -146,11 +146,9 @@ def _consistency(
         "contradict_rate": scored.contradicted(),
     }
     needs = [bool(row["relevant"]) for row in rows]
-    parts = {
-        "all": [True] * len(rows),
-        "needs_line": needs,
-        "needs_none": [not need for need in needs],
-    }
+    parts = {"all": [True] * len(rows)}
+    if all(row["relevant"] is not None for row in rows):
+        parts |= {"needs_line": needs, "needs_none": [not need for need in needs]}
     result: dict[str, Any] = {}
     for part, mask in parts.items():
         kept = [index for index, wanted in enumerate(mask) if wanted]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from personalign._files import atomic_path, write_json
 from personalign.errors import PersonalignError
 from personalign.training.examples import ExampleBatches, GrownTree
 from personalign.training.objectives import dpo, nll, pair_accuracy
@@ -110,7 +111,9 @@ class TreeTrainer(Trainer):  # type: ignore[misc]
             self.train_dataset, examples=self._settings.batch_examples, seed=self._settings.seed
         )
         loader: Any = DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=_as_inputs)
-        return self.accelerator.prepare(loader) if self.args.world_size > 1 else loader
+        # A plain DataLoader would not hand the epoch on to the sampler, and every epoch would be the same.
+        prepared: Any = self.accelerator.prepare(loader)
+        return prepared
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self._own_optimizer is not None:
@@ -264,6 +267,16 @@ class _Journal(TrainerCallback):  # type: ignore[misc]
         self._validate = validate
         self._best = best
         self._history = history
+        self._evaluations: list[tuple[int, float]] = []
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if self._best is not None and state.global_step:
+            for step, value in _read_evaluations(self._best):
+                if step <= state.global_step:
+                    self._judge(step, value)
+        return control
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -292,14 +305,23 @@ class _Journal(TrainerCallback):  # type: ignore[misc]
         value = self._validate(model)
         model.train()
         self._write({"step": state.global_step, "validation": value})
-        if value > self._best_value:
-            self._best_value, self._worse, self.best_step = value, 0, state.global_step
-            if self._best is not None:
+        better = self._judge(state.global_step, value)
+        if self._best is not None:
+            if better:
                 save_weights(model, self._best)
+            write_json(_evaluations_beside(self._best), self._evaluations)
+        if self._settings.patience is not None and self._worse >= self._settings.patience:
+            control.should_training_stop = True
+
+    def _judge(self, step: int, value: float) -> bool:
+        """Whether the evaluation is the best so far; the only place that changes the state of early stopping."""
+        self._evaluations.append((step, value))
+        better = value > self._best_value
+        if better:
+            self._best_value, self._worse, self.best_step = value, 0, step
         else:
             self._worse += 1
-            if self._settings.patience is not None and self._worse >= self._settings.patience:
-                control.should_training_stop = True
+        return better
 
     def _write(self, row: dict[str, float]) -> None:
         self._history.append(row)
@@ -308,11 +330,21 @@ class _Journal(TrainerCallback):  # type: ignore[misc]
                 stream.write(json.dumps({"stage": self._stage, **row}) + "\n")
 
 
+def _evaluations_beside(best: Path) -> Path:
+    return best.with_suffix(".json")
+
+
+def _read_evaluations(best: Path) -> list[tuple[int, float]]:
+    """What a stage that is resumed measured before: pairs of step and value."""
+    path = _evaluations_beside(best)
+    if not path.is_file():
+        return []
+    return [(step, value) for step, value in json.loads(path.read_text(encoding="utf-8"))]
+
+
 def save_weights(model: nn.Module, path: Path) -> None:
     """The trainable weights, written whole or not at all."""
     from safetensors.torch import save_file
-
-    from personalign._files import atomic_path
 
     weights = {name: value.detach().contiguous().clone() for name, value in trainable(model).items()}
     with atomic_path(path) as temporary:

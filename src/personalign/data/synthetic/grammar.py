@@ -80,6 +80,9 @@ class Grammar:
                 yield from answers
 
 
+_PART_OF_PAIR: Mapping[int, Part] = {3: "stop", 5: "test"}
+
+
 @functools.cache
 def grammar(language: str) -> Grammar:
     """The grammar of `language`, "en" or "zh". Raises PersonalignError for any other."""
@@ -88,6 +91,8 @@ def grammar(language: str) -> Grammar:
     text = resources.files(__package__).joinpath(_FILES[language]).read_text(encoding="utf-8")
     table = tomllib.loads(text)
     talk = table["talk"]
+    marks = {"en": " .", "zh": "。"}
+    lines, questions = (_frames(table["frames"][name], language) for name in ("lines", "questions"))
     return Grammar(
         language=language,
         kinds=tuple(
@@ -95,8 +100,8 @@ def grammar(language: str) -> Grammar:
                 name=name,
                 seen=tuple(row["seen"].split()),
                 unseen=tuple(row["unseen"].split()),
-                lines=_wordings(row["lines"]),
-                questions=_wordings(row["questions"]),
+                lines=_framed(_wordings(row["lines"]), frames=lines, mark=marks[language]),
+                questions=_framed(_wordings(row["questions"]), frames=questions, mark=""),
                 replies=_wordings(row["replies"]),
             )
             for name, row in table["kinds"].items()
@@ -111,6 +116,36 @@ def grammar(language: str) -> Grammar:
 
 def _wordings(row: Mapping[str, list[str]]) -> Wordings:
     return Wordings(*(tuple(row.get(part, ())) for part in PARTS))
+
+
+def _frames(table: Mapping[str, list[str]], language: str) -> Wordings:
+    """Every pair of a text before and one after, `{}` between them; each pair belongs to one part."""
+    found: dict[Part, list[str]] = {part: [] for part in PARTS}
+    gap = " " if language == "en" else ""
+    for i, before in enumerate(table["before"]):
+        for j, after in enumerate(table["after"]):
+            # Texts stand alone in training; of the pairs, two in seven are held out.
+            part: Part = _PART_OF_PAIR.get((2 * i + j) % 7, "train") if before and after else "train"
+            text = gap.join(piece for piece in (before, "{}", after) if piece)
+            found[part].append(text)
+    return Wordings(*(tuple(found[part]) for part in PARTS))
+
+
+def _framed(cores: Wordings, *, frames: Wordings, mark: str) -> Wordings:
+    """Cores in frames, so that there are more wordings than can be learnt by heart; held-out parts share none."""
+
+    def said(some: tuple[str, ...], within: tuple[str, ...]) -> tuple[str, ...]:
+        # The frame's place holder is filled; the core's own, for the value, stays.
+        return tuple(frame.replace("{}", core.removesuffix(mark)) + mark for core in some for frame in within)
+
+    def held_out(own: tuple[str, ...], own_frames: tuple[str, ...]) -> tuple[str, ...]:
+        return said(own, frames.train) + said(cores.train + own, own_frames)
+
+    return Wordings(
+        train=said(cores.train, frames.train),
+        stop=held_out(cores.stop, frames.stop),
+        test=held_out(cores.test, frames.test),
+    )
 
 
 def vocabulary(language: str) -> list[str]:

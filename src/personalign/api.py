@@ -1,0 +1,180 @@
+"""The Python API: open a model, score and select and reply, train a recipe.
+
+    model = personalign.load("runs/quickstart")
+    persona = ["i have a dog .", "i work as a baker ."]
+    messages = [{"role": "user", "content": "any pets ?"}]
+    choice = personalign.select(model, persona, messages)
+    answer = personalign.reply(model, persona, messages)
+
+Conversations are lists of messages, each a `Turn` or a mapping with `role` ("user" or "assistant") and `content`; what is
+asked for is always the assistant's next turn. Input that cannot work raises `PersonalignError`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from personalign.cli.run import TerminalReporter, load_recipe
+from personalign.data.dialogue import Dialogue, Turn
+from personalign.data.faults import error_of
+from personalign.data.native import parse_row
+from personalign.decoding.chat import ChatSession, Reply, next_turn
+from personalign.decoding.generation import DecodingSettings
+from personalign.decoding.selection import Choice, Strategy
+from personalign.errors import PersonalignError
+from personalign.methods.opening import Model, open_model
+from personalign.methods.run import PalRun
+from personalign.methods.steps import Interrupted
+from personalign.methods.tables import read_results
+from personalign.models import autocast
+from personalign.models.precision import Dtype
+from personalign.prompts import UNSELECTED, Unselected
+from personalign.trees import DialogueTree
+from personalign.trees import score as score_trees
+
+__all__ = ["Choice", "Model", "Reply", "Scored", "load", "reply", "score", "select", "train"]
+
+Message = Turn | Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A candidate reply with the natural logarithms of its tokens' probabilities, the end token's last."""
+
+    text: str
+    token_log_probs: tuple[float, ...]
+
+    @property
+    def log_prob(self) -> float:
+        """The logarithm of the whole reply's probability, in nats."""
+        return sum(self.token_log_probs)
+
+    @property
+    def mean_log_prob(self) -> float:
+        """Per token, so that replies of different lengths can be compared."""
+        return self.log_prob / len(self.token_log_probs)
+
+
+def load(source: str | Path, *, device: str = "auto", dtype: Dtype = "auto", seed: int = 0) -> Model:
+    """Open a run folder, a model or adapter folder, or a hub id.
+
+    What a run published (prompts, selector, bias of "none", decoding) is used; another model gets the defaults.
+
+    Raises PersonalignError for what cannot be found, loaded, or used with this version's prompts.
+    """
+    return open_model(source, device=device, dtype=dtype, seed=seed)
+
+
+def score(
+    model: Model,
+    persona: Sequence[str],
+    messages: Sequence[Message],
+    candidates: Sequence[str],
+    *,
+    line: int | Unselected | None = UNSELECTED,
+) -> list[Scored]:
+    """Log-probabilities of candidate replies, in the order given; all are branches of one tree, on one shared trunk.
+
+    `line` is the persona line (from 0) that the replies rest on, None for "no line matters"; by default the whole
+    persona is shown and nothing is highlighted. The best candidate by `log_prob` or `mean_log_prob` is what hits@1
+    counts.
+
+    Raises PersonalignError for a conversation or a line that is not right, and for input that is too long.
+    """
+    dialogue = _dialogue(persona, messages)
+    if isinstance(candidates, str):
+        raise PersonalignError("candidates: is one string; write a list of replies")
+    if isinstance(line, int) and not 0 <= line < len(dialogue.persona):
+        raise PersonalignError(
+            f"line: {line} is outside the persona's {len(dialogue.persona)} lines; count from 0"
+        )
+    prompt = model.prompter.reply(dialogue, next_turn(model.prompter, dialogue), line=line)
+    tree = DialogueTree()
+    for text in candidates:
+        tree.add(prompt, model.prompter.reply_target(text))
+    with autocast(model.loaded.precision):
+        [scored] = score_trees(model.loaded.model, [tree], plan=model.loaded.plan)
+    return [Scored(text, tuple(values.tolist())) for text, values in zip(candidates, scored, strict=True)]
+
+
+def select(model: Model, persona: Sequence[str], messages: Sequence[Message]) -> Choice:
+    """The persona line that matters for what is said next, as the model's selector chooses it.
+
+    `line` of the result is an index into `persona`, None for "no line matters"; `probabilities` [lines + 1] are those of
+    every line, then of none.
+
+    Raises PersonalignError for a conversation that is not right or too long.
+    """
+    choice = _session(model, "predicted").select(_dialogue(persona, messages))
+    assert choice is not None
+    return choice
+
+
+def reply(
+    model: Model,
+    persona: Sequence[str],
+    messages: Sequence[Message],
+    *,
+    strategy: Strategy = "predicted",
+    decoding: DecodingSettings | None = None,
+    on_text: Callable[[str], None] | None = None,
+) -> Reply:
+    """Select a line, then say what the person says next.
+
+    - `strategy`: `predicted`, `random`, or `unselected` to show the persona and highlight nothing.
+    - `decoding`: the model's own unless given; `dataclasses.replace(model.decoding, ...)` changes parts of it.
+    - `on_text`: called with the pieces of the reply as they come.
+
+    Raises PersonalignError for a conversation that is not right or too long.
+    """
+    if strategy not in ("predicted", "random", "unselected"):
+        raise PersonalignError(f"strategy: is {strategy!r}; write predicted, random or unselected")
+    dialogue = _dialogue(persona, messages)
+    session = _session(model, strategy)
+    return session.reply(dialogue, session.select(dialogue), decoding=decoding, on_text=on_text)
+
+
+def train(
+    recipe: str | Path, folder: str | Path, *, overrides: Sequence[str] = (), resume: bool = False
+) -> dict[str, Any]:
+    """Run a recipe in a folder, which `load` then opens; return its results, metrics by system.
+
+    - `recipe`: the name of a shipped recipe, or a file.
+    - `overrides`: as `--set` on the command line, such as "stages.stage1.epochs=2".
+    - `resume`: go on from the last checkpoint of a stage that was interrupted.
+
+    Steps that are done already are not done again. Progress is printed on standard error.
+
+    Raises PersonalignError for a recipe or data that is not right, and after Ctrl-C between two steps of training.
+    """
+    run = PalRun(
+        load_recipe(str(recipe), list(overrides)), Path(folder), reporter=TerminalReporter(), resume=resume
+    )
+    try:
+        run.run()
+    except Interrupted as stage:
+        raise PersonalignError(
+            f"stopped in {stage}, which is kept; go on with the same call and resume=True"
+        ) from None
+    return read_results(run.folder)
+
+
+def _session(model: Model, strategy: Strategy) -> ChatSession:
+    selection = replace(model.selection, strategy=strategy)
+    return ChatSession(model.loaded, model.prompter, selection=selection, decoding=model.decoding)
+
+
+def _dialogue(persona: Sequence[str], messages: Sequence[Message]) -> Dialogue:
+    """Checked as a row of a file would be."""
+    rows = [
+        {"role": message.role, "content": message.content} if isinstance(message, Turn) else dict(message)
+        for message in messages
+    ]
+    lines = persona if isinstance(persona, str) else list(persona)
+    dialogue, faults = parse_row(
+        {"id": "chat", "persona": lines, "messages": rows}, file="the conversation", line=0
+    )
+    if dialogue is None:
+        raise error_of(faults)
+    return dialogue
