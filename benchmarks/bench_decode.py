@@ -98,14 +98,14 @@ def train_model(workload: Workload, *, steps: int) -> tuple[LoadedModel, Prompte
     )
     loaded = prepare(model, tokenizer, dtype="float32", device=torch.device("cpu"))
     prompter = Prompter(tokenizer, PromptSettings())
-    examples = persona_aware_learning(workload.training, prompter, dropped=Dropped(), trunk_weight=0.2)
+    examples = persona_aware_learning(workload.training, prompter, dropped=Dropped(), trunk_weight=1.0)
     settings = StageSettings(
-        learning_rate=2e-3,
+        learning_rate=1.5e-3,
         max_steps=steps,
         epochs=100.0,
-        batch_examples=64,
+        batch_examples=16,
         token_budget=4096,
-        warmup_steps=10,
+        warmup_steps=20,
         schedule="linear",
         max_grad_norm=1.0,
         bf16=cpu_has_amx(),
@@ -197,7 +197,7 @@ def _until(tokens: list[int], end_ids: Sequence[int]) -> list[int]:
 
 
 def _show(done: int, total: int, values: dict[str, float]) -> None:
-    if done % 10 == 0 or done == total:
+    if done % 20 == 0 or done == total:
         print(f"  step {done} of {total}: {values}", file=sys.stderr, flush=True)
 
 
@@ -207,7 +207,7 @@ def main() -> int:
     )
     parser.add_argument("--turns", type=int, default=500, help="turns to answer")
     parser.add_argument("--training-dialogues", type=int, default=400, help="dialogues to train on")
-    parser.add_argument("--training-steps", type=int, default=120, help="optimizer steps of 64 turns")
+    parser.add_argument("--training-steps", type=int, default=400, help="optimizer steps of 16 turns")
     parser.add_argument("--rounds", type=int, default=2, help="measurements of either side")
     arguments = parser.parse_args()
 

@@ -130,6 +130,7 @@ def test_a_conversation_is_saved_as_a_native_row(folder: Path, tmp_path: Path) -
         f"/save {path}",
         f"/save {taken}",
         "/save",
+        f"/save {taken}/inside",
     ]
     output = talk(folder, *typed, options=[*LINES, "--json"])
     [saved] = read_dialogues(path)
@@ -138,6 +139,7 @@ def test_a_conversation_is_saved_as_a_native_row(folder: Path, tmp_path: Path) -
     assert taken.read_text() == "mine\n"
     assert "exists already" in output
     assert "/save needs a file" in output
+    assert "error: [Errno " in output
 
 
 def test_help_names_every_command_and_quit_leaves(folder: Path) -> None:

@@ -10,7 +10,7 @@ from personalign._files import write_json
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Selection
 from personalign.errors import PersonalignError
-from personalign.methods.opening import open_model
+from personalign.methods.opening import Model, open_model
 from personalign.prompts import PromptSettings
 
 
@@ -93,3 +93,23 @@ def test_a_card_that_is_no_json_is_refused(copy: Path) -> None:
 def test_what_is_not_there_is_told() -> None:
     with pytest.raises(PersonalignError, match="neither a folder nor a hub id"):
         open_model("./nowhere")
+
+
+def test_a_hub_model_brings_its_card_from_the_cache(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `huggingface_hub` lays a download out; no test reaches for the network."""
+    repository = tmp_path / "models--somebody--chatty"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(published, repository / "snapshots" / ("0" * 40))
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert opened_from_hub("somebody/chatty").selection.none_bias == -1.5
+    (repository / "snapshots" / ("0" * 40) / "personalign.json").unlink()
+    assert opened_from_hub("somebody/chatty").selection.none_bias == 0.0
+
+
+def opened_from_hub(name: str) -> Model:
+    model = open_model(name)
+    assert model.source == name
+    return model

@@ -58,7 +58,7 @@ class Conversation:
                 before = self.dialogue, list(self._selected)
                 try:
                     self._take(text)
-                except PersonalignError as error:
+                except (PersonalignError, OSError) as error:
                     self.dialogue, self._selected = before
                     self._terminal.show(f"error: {error}", style="red")
 

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -307,6 +308,6 @@ def _names(dialogues: Sequence[Dialogue], turns: Sequence[Turns], batch: Sequenc
     return [[f"{dialogues[index].id}/{turn}" for turn in turns[index]] for index in batch]
 
 
-def _inference(loaded: LoadedModel):  # type: ignore[no-untyped-def]
+def _inference(loaded: LoadedModel) -> AbstractContextManager[object]:
     loaded.model.eval()
     return autocast(loaded.precision)

@@ -24,7 +24,7 @@ UNTESTED_PARTS = ("train", "align", "stop")
 def label_parts(parts: Parts, recipe: Recipe, *, reporter: Reporter) -> Parts:
     """Give every dialogue of the training parts labels; those of the test part stay as its file has them.
 
-    A test part that has none gets them too: they score selection, and only oracle selection reads them.
+    A test part that is not labelled throughout gets them too: they score selection, and only oracle selection reads them.
     """
     labels = recipe.data.labels
     if labels.method == "given":
@@ -34,7 +34,9 @@ def label_parts(parts: Parts, recipe: Recipe, *, reporter: Reporter) -> Parts:
     reporter.say(f"Labelling relevant persona lines by {labels.method}")
     labeller = open_labeller(labels, recipe)
     return {
-        name: _labelled(dialogues, labeller) if name in UNTESTED_PARTS or _lacks_labels(dialogues) else dialogues
+        name: _labelled(dialogues, labeller)
+        if name in UNTESTED_PARTS or _lacks_labels(dialogues)
+        else dialogues
         for name, dialogues in parts.items()
     }
 

@@ -415,7 +415,9 @@ class PalRun:
     def _say_log_ratio(self, largest: float, loaded: LoadedModel) -> None:
         if loaded.precision.autocast:
             bound = pal.LARGEST_LOG_RATIO[loaded.precision.dtype]
-            self._reporter.say(f"Log-ratios before the first step: {largest:.2g} per token at most (bound {bound:g})")
+            self._reporter.say(
+                f"Log-ratios before the first step: {largest:.2g} per token at most (bound {bound:g})"
+            )
 
     def _selection(self, system: System, loaded: LoadedModel) -> tuple[Selection, dict[str, Any]]:
         """How a system selects; the bias of "none" comes from the stopping part, never from test dialogues."""

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Literal
+from typing import Any, Literal
 
 from personalign.errors import PersonalignError
 
@@ -15,6 +15,9 @@ Part = Literal["train", "stop", "test"]
 
 PARTS: tuple[Part, ...] = ("train", "stop", "test")
 _FILES = {"en": "english.toml", "zh": "chinese.toml"}
+_PART_OF_PAIR: Mapping[int, Part] = {3: "stop", 5: "test"}
+# The mark that ends a persona line, and what separates its words.
+_LINE_END = {"en": (" .", " "), "zh": ("。", "")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +83,6 @@ class Grammar:
                 yield from answers
 
 
-_PART_OF_PAIR: Mapping[int, Part] = {3: "stop", 5: "test"}
-
-
 @functools.cache
 def grammar(language: str) -> Grammar:
     """The grammar of `language`, "en" or "zh". Raises PersonalignError for any other."""
@@ -91,8 +91,6 @@ def grammar(language: str) -> Grammar:
     text = resources.files(__package__).joinpath(_FILES[language]).read_text(encoding="utf-8")
     table = tomllib.loads(text)
     talk = table["talk"]
-    marks = {"en": " .", "zh": "。"}
-    lines, questions = (_frames(table["frames"][name], language) for name in ("lines", "questions"))
     return Grammar(
         language=language,
         kinds=tuple(
@@ -100,11 +98,11 @@ def grammar(language: str) -> Grammar:
                 name=name,
                 seen=tuple(row["seen"].split()),
                 unseen=tuple(row["unseen"].split()),
-                lines=_framed(_wordings(row["lines"]), frames=lines, mark=marks[language]),
-                questions=_framed(_wordings(row["questions"]), frames=questions, mark=""),
+                lines=_persona_lines(row, table["persona"], number=number, language=language),
+                questions=_in_frames(_wordings(row["questions"]), table["frames"]["questions"], language),
                 replies=_wordings(row["replies"]),
             )
-            for name, row in table["kinds"].items()
+            for number, (name, row) in enumerate(table["kinds"].items())
         ),
         and_you=tuple(talk["and_you"]),
         remarks=tuple(talk["remarks"]),
@@ -118,34 +116,63 @@ def _wordings(row: Mapping[str, list[str]]) -> Wordings:
     return Wordings(*(tuple(row.get(part, ())) for part in PARTS))
 
 
-def _frames(table: Mapping[str, list[str]], language: str) -> Wordings:
-    """Every pair of a text before and one after, `{}` between them; each pair belongs to one part."""
-    found: dict[Part, list[str]] = {part: [] for part in PARTS}
-    gap = " " if language == "en" else ""
-    for i, before in enumerate(table["before"]):
-        for j, after in enumerate(table["after"]):
-            # Texts stand alone in training; of the pairs, two in seven are held out.
-            part: Part = _PART_OF_PAIR.get((2 * i + j) % 7, "train") if before and after else "train"
-            text = gap.join(piece for piece in (before, "{}", after) if piece)
-            found[part].append(text)
-    return Wordings(*(tuple(found[part]) for part in PARTS))
+def _persona_lines(
+    row: Mapping[str, Any], persona: Mapping[str, list[str]], *, number: int, language: str
+) -> Wordings:
+    """A kind's own lines and the shared patterns, each going on in every way.
 
-
-def _framed(cores: Wordings, *, frames: Wordings, mark: str) -> Wordings:
-    """Cores in frames, so that there are more wordings than can be learnt by heart; held-out parts share none."""
-
-    def said(some: tuple[str, ...], within: tuple[str, ...]) -> tuple[str, ...]:
-        # The frame's place holder is filled; the core's own, for the value, stays.
-        return tuple(frame.replace("{}", core.removesuffix(mark)) + mark for core in some for frame in within)
-
-    def held_out(own: tuple[str, ...], own_frames: tuple[str, ...]) -> tuple[str, ...]:
-        return said(own, frames.train) + said(cores.train + own, own_frames)
-
+    Of the patterns, which ones are held out differs from kind to kind: training has every pattern with other kinds,
+    and every kind in other patterns, so that what is new in a held-out line is only that the two meet.
+    """
+    patterns = [
+        pattern.replace("N", row["noun"]).replace("V", row["value"]) for pattern in persona["patterns"]
+    ]
+    count = len(patterns)
+    part_of = {number % count: "test", (number + 3) % count: "test", (number + 5) % count: "stop"}
+    cores: dict[str, list[str]] = {"train": [], "stop": [], "test": []}
+    for index, pattern in enumerate(patterns):
+        cores[part_of.get(index, "train")].append(pattern)
+    held_out = {*cores["stop"], *cores["test"]}
+    cores["train"] += [line for line in row["lines"] if line not in held_out]
+    mark, gap = _LINE_END[language]
     return Wordings(
-        train=said(cores.train, frames.train),
-        stop=held_out(cores.stop, frames.stop),
-        test=held_out(cores.test, frames.test),
+        *(
+            tuple(
+                _going_on(core.removesuffix(mark), after, gap) + mark
+                for core in cores[part]
+                for after in persona["after"]
+            )
+            for part in PARTS
+        )
     )
+
+
+def _going_on(core: str, after: str, gap: str) -> str:
+    return f"{core}{gap}{after}" if after else core
+
+
+def _in_frames(cores: Wordings, frames: Mapping[str, list[str]], language: str) -> Wordings:
+    """Sentences with something before and after them; a part has its own cores, and its own pairs of the two."""
+    gap = " " if language == "en" else ""
+    pairs: dict[Part, list[tuple[str, str]]] = {part: [] for part in PARTS}
+    for i, before in enumerate(frames["before"]):
+        for j, after in enumerate(frames["after"]):
+            # Texts stand alone in training; of the pairs, two in seven are held out.
+            part = _PART_OF_PAIR.get((2 * i + j) % 7, "train") if before and after else "train"
+            pairs[part].append((before, after))
+
+    def said(some: tuple[str, ...], within: Part) -> tuple[str, ...]:
+        return tuple(
+            gap.join(text for text in (before, core, after) if text)
+            for core in some
+            for before, after in pairs[within]
+        )
+
+    def held_out(part: Part) -> tuple[str, ...]:
+        own = cores.of(part)
+        return said(own, "train") + said(cores.train + own, part)
+
+    return Wordings(train=said(cores.train, "train"), stop=held_out("stop"), test=held_out("test"))
 
 
 def vocabulary(language: str) -> list[str]:
