@@ -1,9 +1,8 @@
 """The cached tree: whatever was computed together, apart or dropped, a leaf continues its own path."""
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.decoding.small_models import loaded_model
 from torch import Tensor
@@ -34,7 +33,13 @@ def continue_leaves(
             path.append(leaf.token)
 
 
-@settings(max_examples=25)
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So small that every tree takes several."""
+    monkeypatch.setattr("personalign.decoding.forest.CHUNK", 5)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(_PATHS, min_size=1, max_size=3),
     kind=st.sampled_from(["llama", "gpt2", "gemma-3"]),
@@ -78,24 +83,24 @@ def test_a_copied_leaf_goes_its_own_way() -> None:
 def test_scored_tokens_may_be_asked_for_in_any_order() -> None:
     loaded = loaded_model("llama")
     forest = Forest(loaded.model, rows=2, plan=loaded.plan)
-    first, second = forest.insert(0, [5, 6, 7, 8]), forest.insert(0, [5, 6, 9])
-    found = forest.compute([[int(second[2]), int(first[3]), int(first[1])], []])
+    path = forest.insert(0, [5, 6, 7]).tolist()
+    found = forest.compute([[(path[1], 9), (path[2], 8), (path[0], 6), (path[1], 4)], []])
     expected = [
         next_logits(loaded, path).log_softmax(dim=-1)[token]
-        for path, token in (([5, 6], 9), ([5, 6, 7], 8), ([5], 6))
+        for path, token in (([5, 6], 9), ([5, 6, 7], 8), ([5], 6), ([5, 6], 4))
     ]
     torch.testing.assert_close(found[0], torch.stack(expected), atol=1e-4, rtol=1e-4)
     assert len(found[1]) == 0
 
 
-def test_a_token_behind_the_cache_cannot_be_scored() -> None:
+def test_behind_the_cache_nothing_can_be_scored() -> None:
     loaded = loaded_model("llama")
     forest = Forest(loaded.model, rows=1, plan=loaded.plan)
     forest.insert(0, [5, 6])
     forest.compute()
-    last = forest.insert(0, [5, 6, 7])[-1]
-    with pytest.raises(ValueError, match="predecessor is not among the new"):
-        forest.compute([[int(last)]])
+    path = forest.insert(0, [5, 6, 7])
+    with pytest.raises(ValueError, match="behind one that is not in the cache"):
+        forest.compute([[(int(path[1]), 7)]])
 
 
 def test_a_leaf_needs_a_computed_prompt() -> None:
@@ -118,10 +123,13 @@ def test_a_cache_grows_and_shrinks_without_moving_what_it_keeps() -> None:
             assert torch.equal(keys, whole[layer])
             assert torch.equal(values, -whole[layer])
         assert cache.get_seq_length() == whole[0].shape[2]
-    kept = torch.tensor([[0, 5, 6], [15, 2, 3]])
-    cache.keep(kept)
-    new = torch.randn(2, 1, 2, 3, generator=random)
-    keys, _ = cache.update(new, -new, 1)
-    for row in range(2):
-        assert torch.equal(keys[row], torch.cat([whole[1][row][:, kept[row]], new[row]], dim=1))
-    assert np.array_equal(keys.shape, (2, 1, 5, 3))
+    for rows, kept in (([0, 1], [[0, 5, 6], [15, 2, 3]]), ([1], [[2, 0]])):
+        cache.keep(torch.tensor(rows), torch.tensor(kept))
+        new = torch.randn(len(rows), 1, 2, 3, generator=random)
+        for layer in range(2):
+            whole[layer] = torch.stack(
+                [whole[layer][row][:, slots] for row, slots in zip(rows, kept, strict=True)]
+            )
+            whole[layer] = torch.cat([whole[layer], new], dim=2)
+            keys, _ = cache.update(new, -new, layer)
+            assert torch.equal(keys, whole[layer])

@@ -39,8 +39,8 @@ def grown_replies(
     loaded: LoadedModel, prompts: Sequence[Sequence[Sequence[int]]], settings: DecodingSettings
 ) -> list[tuple[list[int], bool]]:
     forest, leaves = planted(loaded, prompts)
-    forest.keep_seen(leaves)
-    grown = generate(forest, leaves, settings=settings, end_ids=(loaded.tokenizer.eos_token_id,))
+    ends = (loaded.tokenizer.eos_token_id,)
+    grown = generate(forest, leaves, settings=settings, end_ids=ends, consume=True)
     return [(item.tokens, item.ended) for item in grown]
 
 

@@ -170,7 +170,7 @@ def test_over_long_turns_are_counted_and_trimmed_ones_kept() -> None:
     long = replace(talk, messages=(Turn("user", "hello " * 40), *talk.messages[1:]))
     # The first reply's last turn has 40 words, which must stay; for the other replies it is the oldest turn.
     dropped = pal.Dropped()
-    examples = pal.persona_aware_learning([long], prompter(max_tokens=90, reserve=20), dropped=dropped)
+    examples = pal.persona_aware_learning([long], prompter(max_tokens=70, reserve=20), dropped=dropped)
     assert [example.turn for example in examples] == [3, 5]
     assert dropped.counts == {"longer than max_tokens": 1, "kept, oldest turns trimmed": 2}
     for example in examples:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
@@ -42,21 +43,20 @@ class _SlotLayer(DynamicLayer):  # type: ignore[misc]
             grown[:, :, : self._used] = buffer[:, :, : self._used]
         return grown
 
-    def keep(self, slots: Tensor) -> None:
-        """Keep the given slots [rows, kept] of each row, in that order."""
+    def keep(self, rows: Tensor, slots: Tensor) -> None:
+        """Keep the given rows [kept] and, of each, the given slots [kept, slots], in that order."""
         assert self._key_buffer is not None
         assert self._value_buffer is not None
-        self._key_buffer = _gather(self._key_buffer, slots, room=self._capacity)
-        self._value_buffer = _gather(self._value_buffer, slots, room=self._capacity)
+        self._key_buffer = _gather(self._key_buffer, rows, slots, room=self._capacity)
+        self._value_buffer = _gather(self._value_buffer, rows, slots, room=self._capacity)
         self._used = slots.shape[1]
 
 
-def _gather(buffer: Tensor, slots: Tensor, *, room: int) -> Tensor:
-    rows, heads, _, size = buffer.shape
+def _gather(buffer: Tensor, rows: Tensor, slots: Tensor, *, room: int) -> Tensor:
+    heads = torch.arange(buffer.shape[1], device=buffer.device)
     kept = slots.shape[1]
-    result = buffer.new_empty((rows, heads, kept + room, size))
-    index = slots[:, None, :, None].expand(rows, heads, kept, size)
-    result[:, :, :kept] = buffer.gather(2, index)
+    result = buffer.new_empty((len(rows), buffer.shape[1], kept + room, buffer.shape[3]))
+    result[:, :, :kept] = buffer[rows[:, None, None], heads[:, None], slots[:, None]]
     return result
 
 
@@ -66,6 +66,6 @@ class SlotCache(Cache):  # type: ignore[misc]
     def __init__(self, *, layers: int, capacity: int) -> None:
         super().__init__(layers=[_SlotLayer(capacity) for _ in range(layers)])
 
-    def keep(self, slots: Tensor) -> None:
+    def keep(self, rows: Tensor, slots: Tensor) -> None:
         for layer in self.layers:
-            layer.keep(slots)
+            layer.keep(rows, slots)

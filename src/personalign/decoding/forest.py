@@ -11,16 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from personalign.decoding.cache import SlotCache
 from personalign.errors import PersonalignError
 from personalign.trees import DialogueTree, ScoringPlan
 from personalign.trees.masks import additive
 from personalign.trees.scoring import only_rows
-from personalign.trees.tree import IntArray
+from personalign.trees.tree import BoolArray, IntArray
 
-NO_SLOT = -1
+# New tokens of a row that one forward pass takes: later ones then attend to earlier ones only, which halves the
+# work of attention, and masks stay small.
+CHUNK = 256
 
 
 @dataclass(slots=True)
@@ -67,52 +69,67 @@ class Forest:
         """Put a sequence into the row's tree; return its token indices. Nothing is computed before `compute`."""
         return self.trees[row].insert(tokens)
 
-    def compute(self, scored: Sequence[Sequence[int]] | None = None) -> list[Tensor]:
+    def compute(self, scored: Sequence[Sequence[tuple[int, int]]] | None = None) -> list[Tensor]:
         """Run the model over every token that is not in the cache yet.
 
-        `scored` names, per row, token indices among the new ones whose log-probability is wanted; the result has one
-        fp32 tensor per row, in the order asked for. The tokens that predict them must be new as well.
+        `scored` holds, per row, pairs of a new token's index and the id of a token that may follow it there. The
+        result has the log-probabilities of the latter, one fp32 tensor per row, in the order asked for.
         """
-        rows = len(self.trees)
-        fresh = [
-            np.arange(len(slots), len(tree)) for slots, tree in zip(self._slots, self.trees, strict=True)
-        ]
-        width = max(len(new) for new in fresh)
-        if width == 0:
-            return [torch.zeros(0) for _ in range(rows)]
+        rows = range(len(self.trees))
+        known = [len(slots) for slots in self._slots]
+        seen = [tree.visible(first=first) for tree, first in zip(self.trees, known, strict=True)]
+        pairs = [np.array(row, dtype=np.int64).reshape(-1, 2) for row in scored or [()] * len(rows)]
+        if any((pairs[row][:, 0] < known[row]).any() for row in rows):
+            raise ValueError("a token can be scored only behind one that is not in the cache yet")
+        log_probs = [torch.zeros(len(row)) for row in pairs]
+        for begin in range(0, max(map(len, seen)), CHUNK):
+            fresh = [
+                np.arange(known[row] + begin, known[row] + len(seen[row][: begin + CHUNK])) for row in rows
+            ]
+            visible = [
+                seen[row][begin : begin + CHUNK, : known[row] + begin + len(fresh[row])] for row in rows
+            ]
+            # Places of the new tokens behind which something is scored, and which of the pairs these are.
+            behind = [np.flatnonzero(np.isin(pairs[row][:, 0], fresh[row])) for row in rows]
+            places = [pairs[row][behind[row], 0] - known[row] - begin for row in rows]
+            targets = [pairs[row][behind[row], 1] for row in rows]
+            for row, values in enumerate(self._compute(fresh, visible, places, targets)):
+                log_probs[row][torch.from_numpy(behind[row])] = values
+        return log_probs
+
+    def _compute(
+        self,
+        fresh: Sequence[IntArray],
+        seen: Sequence[BoolArray],
+        places: Sequence[IntArray],
+        targets: Sequence[IntArray],
+    ) -> list[Tensor]:
+        """Run the model over the `fresh` tokens of each row, which see others as `seen` says.
+
+        Returns, per row, the log-probability of each target behind the fresh token at its place.
+        """
+        rows, width = len(fresh), max(map(len, fresh))
         ids = np.zeros((rows, width), dtype=np.int64)
         positions = np.zeros((rows, width), dtype=np.int64)
         visible = np.zeros((rows, width, self._used + width), dtype=np.bool_)
         diagonal = np.arange(width)
-        predicting: list[IntArray] = []
-        targets: list[IntArray] = []
         for row, (tree, new) in enumerate(zip(self.trees, fresh, strict=True)):
-            slots = np.concatenate([self._slots[row], self._used + np.arange(len(new))])
-            tokens = tree.tokens()
-            ids[row, : len(new)] = tokens[new]
-            positions[row, : len(new)] = tree.positions()[new]
-            if len(new):
-                # Columns of the mask are slots; the tree's own rule speaks of tokens.
-                seen = tree.visible(first=int(new[0]))
-                visible[row, : len(new), slots] = seen.T
-            visible[row, diagonal[len(new) :], self._used + diagonal[len(new) :]] = True
-            self._slots[row] = slots
-            if scored is not None:
-                wanted = np.asarray(scored[row], dtype=np.int64)
-                before = tree.predecessors()[wanted] - (int(new[0]) if len(new) else 0)
-                if (before < 0).any():
-                    raise ValueError("a scored token's predecessor is not among the new tokens")
-                predicting.append(row * width + before)
-                targets.append(tokens[wanted])
-        picked = np.concatenate(predicting) if scored is not None else np.zeros(1, dtype=np.int64)
-        logits = self._run(ids, positions, torch.from_numpy(visible), rows=torch.from_numpy(picked))
-        self._positions = np.concatenate([self._positions, positions], axis=1)
-        self._used += width
-        if scored is None:
-            return [torch.zeros(0) for _ in range(rows)]
-        goal = torch.from_numpy(np.concatenate(targets)).to(self._device)
-        log_probs = -nn.functional.cross_entropy(logits, goal, reduction="none")
-        return list(torch.split(log_probs.cpu(), [len(item) for item in targets]))
+            count = len(new)
+            ids[row, :count] = tree.tokens()[new]
+            positions[row, :count] = tree.positions()[new]
+            self._slots[row] = np.concatenate([self._slots[row], self._used + diagonal[:count]])
+            # Columns of the mask are slots; the tree's own rule speaks of tokens.
+            visible[row, :count, self._slots[row]] = seen[row].T
+            # Padding sees itself, so that no softmax is empty.
+            visible[row, diagonal[count:], self._used + diagonal[count:]] = True
+        # What follows one token is often scored for several branches: its logits are made once.
+        flat = np.concatenate([row * width + item for row, item in enumerate(places)])
+        predicting, which = np.unique(flat, return_inverse=True)
+        picked = torch.from_numpy(predicting if len(flat) else np.zeros(1, dtype=np.int64))
+        logits = self._run(ids, positions, torch.from_numpy(visible), rows=picked)
+        chosen = logits[torch.from_numpy(which), torch.from_numpy(np.concatenate(targets))]
+        log_probs = chosen - logits.logsumexp(dim=-1)[torch.from_numpy(which)]
+        return list(torch.split(log_probs.cpu(), [len(item) for item in places]))
 
     def leaf(self, row: int, prompt: Sequence[int]) -> Leaf:
         """A leaf that continues `prompt`, whose tokens before the last have been computed.
@@ -128,21 +145,25 @@ class Forest:
         return Leaf(row=row, seen=seen, position=len(prompt) - 1, token=int(prompt[-1]))
 
     def keep_seen(self, leaves: Sequence[Leaf]) -> None:
-        """Drop from the cache what no leaf sees, and every tree with it: only the leaves can be continued."""
-        rows = len(self.trees)
-        needed = torch.zeros(rows, self._used, dtype=torch.bool)
+        """Drop from the cache what none of the leaves sees, and all trees: these leaves alone can be continued."""
+        kept_rows = sorted({leaf.row for leaf in leaves})
+        number = {row: index for index, row in enumerate(kept_rows)}
+        needed = torch.zeros(len(kept_rows), self._used, dtype=torch.bool)
         for leaf in leaves:
+            leaf.row = number[leaf.row]
+            leaf.seen = _widened(leaf.seen, self._used)
             needed[leaf.row] |= leaf.seen
         kept = int(needed.sum(dim=1).max())
         # Needed slots first, in order; rows with fewer are filled up with slots that nobody sees.
         order = torch.argsort((~needed).to(torch.int8), dim=1, stable=True)[:, :kept]
-        self._cache.keep(order.to(self._device))
+        rows = torch.tensor(kept_rows)
+        self._cache.keep(rows.to(self._device), order.to(self._device))
         for leaf in leaves:
             leaf.seen = leaf.seen[order[leaf.row]]
         self._used = kept
-        self._positions = np.take_along_axis(self._positions, order.numpy(), axis=1)
-        self.trees = [DialogueTree() for _ in range(rows)]
-        self._slots = [np.zeros(0, dtype=np.int64) for _ in range(rows)]
+        self._positions = np.take_along_axis(self._positions[kept_rows], order.numpy(), axis=1)
+        self.trees = [DialogueTree() for _ in kept_rows]
+        self._slots = [np.zeros(0, dtype=np.int64) for _ in kept_rows]
 
     def step(self, leaves: Sequence[Leaf]) -> Tensor:
         """Feed each leaf its token; return the logits of what follows, fp32 [leaves, vocabulary].
@@ -171,11 +192,10 @@ class Forest:
         for index, leaf in enumerate(leaves):
             leaf.seen = stacked[index]
             leaf.position += 1
-        self._positions = np.concatenate([self._positions, positions], axis=1)
-        self._used += width
         return logits
 
     def _run(self, ids: IntArray, positions: IntArray, visible: Tensor, *, rows: Tensor) -> Tensor:
+        """Put tokens [rows, width] into the next slots; return the fp32 logits at the given flat places."""
         self.require_length(int(positions.max()) + 1)
         mask = self._masks(visible, positions)
         with torch.no_grad(), only_rows(self._model, rows.to(self._device)), _dense_attention(self._model):
@@ -186,6 +206,8 @@ class Forest:
                 past_key_values=self._cache,
                 use_cache=True,
             )
+        self._positions = np.concatenate([self._positions, positions], axis=1)
+        self._used += ids.shape[1]
         logits: Tensor = output.logits[0].float()
         return logits
 
@@ -204,10 +226,8 @@ class Forest:
         return {kind: sliding if kind == "sliding_attention" else full for kind in self._plan.layer_types}
 
     def _as_mask(self, visible: Tensor) -> Tensor:
-        mask = visible[:, None].to(self._device)
-        if self._plan.attention == "eager":
-            return additive(mask, dtype=next(self._model.parameters()).dtype)
-        return mask
+        # Additive for every implementation: from a boolean mask sdpa would make one again in every layer.
+        return additive(visible[:, None].to(self._device), dtype=next(self._model.parameters()).dtype)
 
 
 @contextlib.contextmanager

@@ -68,14 +68,18 @@ def generate(
     end_ids: Sequence[int],
     keys: Sequence[str] | None = None,
     stream: Stream | None = None,
+    consume: bool = False,
 ) -> list[Grown]:
     """Continue every leaf until an end token or `max_new_tokens`; results in the order of `leaves`.
 
     `keys` name the leaves for sampling: a leaf's draws depend on the seed and its key alone, so that a reply is
     the same in any batch. `stream(leaf, token)` is called for every token of greedy and sampled replies as it comes.
+    With `consume` the forest is not used afterwards: what the leaves do not need is dropped, as they end.
     Raises PersonalignError where prompt and new tokens together could be longer than the model allows.
     """
     forest.require_length(max((leaf.position for leaf in leaves), default=0) + settings.max_new_tokens)
+    if consume:
+        forest.keep_seen(leaves)
     if settings.strategy == "beam":
         return _beam_search(forest, leaves, settings=settings, end_ids=frozenset(end_ids))
     ends = frozenset(end_ids)
@@ -87,6 +91,7 @@ def generate(
     grown: list[list[int]] = [[] for _ in leaves]
     ended = [False] * len(leaves)
     active = list(range(len(leaves)))
+    held = len(leaves)
     for _ in range(settings.max_new_tokens):
         if not active:
             break
@@ -102,6 +107,9 @@ def generate(
             if stream is not None:
                 stream(index, token)
         active = remaining
+        if consume and active and 2 * len(active) <= held:
+            forest.keep_seen([leaves[index] for index in active])
+            held = len(active)
     return [Grown(tokens, end) for tokens, end in zip(grown, ended, strict=True)]
 
 

@@ -228,18 +228,21 @@ def _score_choices(
     forest: Forest, prompter: Prompter, dialogues: Sequence[Dialogue], turns: Sequence[Turns]
 ) -> list[list[Scores]]:
     """Every choice of every turn as a branch of the row's tree, in one pass; their keys and values stay cached."""
-    wanted: list[list[int]] = []
+    wanted: list[list[tuple[int, int]]] = []
     lengths: list[list[list[int]]] = []
     for row, (dialogue, at) in enumerate(zip(dialogues, turns, strict=True)):
         targets = selection_targets(prompter, dialogue)
-        indices: dict[int, list[list[int]]] = {}
+        scored: dict[int, list[tuple[int, int]]] = {}
         # The longest history first: the others then lie along its trunk.
         for turn in sorted(at, reverse=True):
-            prompt = list(prompter.select(dialogue, turn))
-            paths = [forest.insert(row, [*prompt, *target])[len(prompt) :] for target in targets]
-            indices[turn] = [path.tolist() for path in paths]
-        wanted.append([token for turn in at for path in indices[turn] for token in path])
-        lengths.append([[len(path) for path in indices[turn]] for turn in at])
+            prompt = prompter.select(dialogue, turn)
+            scored[turn] = []
+            for target in targets:
+                # The last token of a target is scored, but computed only if the target is chosen.
+                path = forest.insert(row, [*prompt, *target[:-1]])[len(prompt) - 1 :]
+                scored[turn] += zip(path.tolist(), target, strict=True)
+        wanted.append([pair for turn in at for pair in scored[turn]])
+        lengths.append([[len(target) for target in targets] for _ in at])
     log_probs = forest.compute(wanted)
     result: list[list[Scores]] = []
     for values, per_turn in zip(log_probs, lengths, strict=True):
@@ -270,8 +273,9 @@ def _continue(
         leaves = [
             forest.leaf(row, prompt) for row, row_prompts in enumerate(prompts) for prompt in row_prompts
         ]
-        forest.keep_seen(leaves)
-        flat = iter(generate(forest, leaves, settings=decoding, end_ids=prompter.end_ids, keys=keys))
+        flat = iter(
+            generate(forest, leaves, settings=decoding, end_ids=prompter.end_ids, keys=keys, consume=True)
+        )
     return [[next(flat) for _ in row_prompts] for row_prompts in prompts]
 
 

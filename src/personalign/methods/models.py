@@ -82,6 +82,7 @@ class ModelStore:
                 prompter,
                 self._recipe.stages.pretrain,
                 seed=self._recipe.seed,
+                dtype=self._recipe.backbone.dtype,
                 journal=journal,
                 reporter=self._reporter,
             )

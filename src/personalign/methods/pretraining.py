@@ -16,6 +16,8 @@ from personalign.evaluation.nli_data import read_entailed_pairs
 from personalign.methods.parts import Parts, locate
 from personalign.methods.recipe import PretrainStage, Recipe
 from personalign.methods.steps import Interrupted, Reporter
+from personalign.models import choose_precision
+from personalign.models.precision import Dtype
 from personalign.prompts import UNSELECTED, Prompter
 from personalign.training.examples import Example, grow
 from personalign.training.examples import Path as Target
@@ -64,6 +66,7 @@ def pretrain(
     stage: PretrainStage,
     *,
     seed: int,
+    dtype: Dtype,
     journal: Path,
     reporter: Reporter,
 ) -> dict[str, Any]:
@@ -85,7 +88,7 @@ def pretrain(
         weight_decay=stage.weight_decay,
         adam_beta2=stage.adam_beta2,
         seed=seed,
-        bf16=_bf16(model),
+        bf16=_bf16(model, dtype),
     )
     steps = settings.max_steps or max(1, round(settings.epochs * len(examples) / settings.batch_examples))
     with reporter.task("Pretraining", steps) as advance:
@@ -154,10 +157,9 @@ def _all_lines(dialogue: Dialogue) -> list[str]:
     return [*dialogue.persona, *dialogue.partner_persona, *revised]
 
 
-def _bf16(model: nn.Module) -> bool:
-    from personalign.models import choose_precision
-
-    return choose_precision("auto", device=next(model.parameters()).device, parameters=_count(model)).autocast
+def _bf16(model: nn.Module, dtype: Dtype) -> bool:
+    device = next(model.parameters()).device
+    return choose_precision(dtype, device=device, parameters=_count(model)).autocast
 
 
 def _count(model: nn.Module) -> int:

@@ -26,16 +26,28 @@ class SegmentEncoder:
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
-        self._structure = _remembered(lambda text: tokenizer.encode(text, add_special_tokens=False))
-        self._content = _remembered(
-            lambda text: tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-        )
+        self._structure = _remembered(lambda text: _encode(tokenizer, text, people_wrote_it=False))
+        self._content = _remembered(lambda text: _encode(tokenizer, text, people_wrote_it=True))
 
     def structure(self, text: str) -> Ids:
         return self._structure(text)
 
     def content(self, text: str) -> Ids:
         return self._content(text)
+
+
+def _encode(tokenizer: "PreTrainedTokenizerBase", text: str, *, people_wrote_it: bool) -> list[int]:
+    if not tokenizer.is_fast:
+        slow: list[int] = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=people_wrote_it)
+        return slow
+    # The core alone: what transformers wraps around it takes ten times as long as a short piece of text needs.
+    core = tokenizer.backend_tokenizer
+    core.no_truncation()
+    core.no_padding()
+    core.encode_special_tokens = people_wrote_it
+    ids: list[int] = core.encode(text, add_special_tokens=False).ids
+    core.encode_special_tokens = False
+    return ids
 
 
 def _remembered(encode: Callable[[str], list[int]]) -> Callable[[str], Ids]:

@@ -100,6 +100,7 @@ class DialogueTree:
 
         Insert long histories before short ones: the trunk then is one node.
         """
+        tokens = list(tokens)
         if not self.nodes:
             self.attach(tokens)
             return np.arange(len(tokens), dtype=np.int64)
@@ -231,11 +232,14 @@ class DialogueTree:
         return None
 
 
-def _shared_prefix(left: Sequence[int], left_from: int, right: Sequence[int], right_from: int) -> int:
+def _shared_prefix(left: list[int], left_from: int, right: list[int], right_from: int) -> int:
     """How many tokens agree from the two offsets on."""
-    count = 0
-    for a, b in zip(left[left_from:], right[right_from:], strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
+    low, high = 0, min(len(left) - left_from, len(right) - right_from)
+    # Long agreements are the rule: compare slices, which is quick, and halve only where they differ.
+    if left[left_from : left_from + high] == right[right_from : right_from + high]:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        same = left[left_from + low : left_from + middle] == right[right_from + low : right_from + middle]
+        low, high = (middle, high) if same else (low, middle)
+    return low

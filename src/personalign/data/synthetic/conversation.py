@@ -11,7 +11,7 @@ from personalign.data.synthetic.people import LINES, Person
 EXCHANGES = 7
 MOST_EXCHANGES = 20
 _SHARE_OF_ANSWERS = 0.55
-_OWN_FACT_FIRST = 0.5
+_OWN_FACT_FIRST = 0.8
 _GREETING = 0.7
 
 Act = Literal["answer", "evade", "remark", "talk"]

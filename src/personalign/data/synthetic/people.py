@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from personalign.data.synthetic.grammar import Grammar, Kind, Part
 
 LINES = 5
-_SHARED_KINDS = 3
+_SHARED_KINDS = 4
 _HELD_OUT_ONE_IN = 10
 
 Facts = Mapping[str, str]
@@ -39,7 +39,7 @@ def new_person(
 
 
 def new_partner(rules: Grammar, rng: random.Random, *, part: Part, facing: Facts) -> Person:
-    """A partner for the person with the facts `facing`: three kinds in common, never the same value.
+    """A partner for the person with the facts `facing`: four kinds in common, never the same value.
 
     So a value that the partner has told is never the right one for the person.
     """

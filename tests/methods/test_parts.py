@@ -1,0 +1,162 @@
+"""The parts of a run: found by key, disjoint by persona set, labelled, and fingerprinted by what they say."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.methods.made_runs import SilentReporter, baker, file_recipe, greeter, minimal_values
+
+from personalign.data.dialogue import Dialogue, Turn
+from personalign.data.formats import write_dialogues
+from personalign.data.split import overlap, persona_key
+from personalign.errors import PersonalignError
+from personalign.methods.labelling import label_parts
+from personalign.methods.parts import fingerprint, load_parts, locate, read_parts, source_fingerprint, write_parts
+from personalign.methods.recipe import FileData, override, parse_recipe
+
+
+def talk(number: int, *, labelled: bool = True) -> Dialogue:
+    """Every two dialogues have one persona."""
+    return Dialogue(
+        f"d{number}",
+        (f"i have {number // 2} zebras .",),
+        (Turn("user", "any pets ?"), Turn("assistant", f"i have {number // 2} zebras ."), Turn("assistant", "bye .")),
+        relevant=((0,), ()) if labelled else None,
+    )
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder of made-up files."""
+    folder = tmp_path / "shelf"
+    write_dialogues(folder / "made_train.jsonl.gz", [talk(number) for number in range(40)])
+    write_dialogues(folder / "made_align.jsonl", [talk(number) for number in range(50, 70)])
+    write_dialogues(folder / "made_test.jsonl", [talk(number) for number in range(90, 96)])
+    monkeypatch.setenv("PERSONALIGN_DATA", str(folder))
+    return folder
+
+
+def test_a_key_names_a_file_of_the_data_folder(shelf: Path, tmp_path: Path) -> None:
+    files = FileData(train="made_train", test="made_test", hub={"made_train": "some/where", "elsewhere": "some/place"})
+    assert locate(files, "made_train") == str(shelf / "made_train.jsonl.gz")
+    assert locate(files, "made_test") == str(shelf / "made_test.jsonl")
+    assert locate(files, "made_test.jsonl") == str(shelf / "made_test.jsonl")
+    own = tmp_path / "own.jsonl"
+    write_dialogues(own, [talk(0)])
+    assert locate(files, str(own)) == str(own)
+    assert locate(files, "elsewhere") == "some/place"
+    assert locate(files, "some/dataset") == "some/dataset"
+
+
+def test_a_key_stands_for_a_hub_id_without_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PERSONALIGN_DATA", raising=False)
+    files = FileData(train="made_train", test="made_test", hub={"made_train": "some/where"})
+    assert locate(files, "made_train") == "some/where"
+    with pytest.raises(PersonalignError, match="PERSONALIGN_DATA is not set") as error:
+        locate(files, "made_test")
+    assert "'made_test' is no file here" in str(error.value)
+    assert "--set data.files.train=" in str(error.value)
+
+
+def test_a_key_that_the_folder_lacks(shelf: Path) -> None:
+    with pytest.raises(PersonalignError, match=r"has no unknown\.jsonl or unknown\.jsonl\.gz"):
+        locate(FileData(train="unknown", test="made_test"), "unknown")
+
+
+def test_parts_carved_out_of_train_are_disjoint_by_persona(shelf: Path) -> None:
+    parts = load_parts(file_recipe(train="made_train", test="made_test", align_share=0.2, stop_share=0.1))
+    assert {name: len(dialogues) for name, dialogues in parts.items()} == {"align": 8, "stop": 4, "train": 28, "test": 6}
+    names = list(parts)
+    for place, name in enumerate(names):
+        for other in names[place + 1 :]:
+            assert overlap(parts[name], parts[other]).persona_sets == 0
+    assert sorted(d.id for n in ("align", "stop", "train") for d in parts[n]) == sorted(f"d{n}" for n in range(40))
+
+
+def test_parts_carved_out_of_a_file_of_their_own(shelf: Path) -> None:
+    recipe = file_recipe(train="made_train", test="made_test", align="made_align", align_share=0.8, stop_share=0.2)
+    parts = load_parts(recipe)
+    assert {name: len(dialogues) for name, dialogues in parts.items()} == {"align": 16, "stop": 4, "train": 40, "test": 6}
+    assert not {persona_key(d) for d in parts["align"]} & {persona_key(d) for d in parts["stop"]}
+
+
+def test_the_split_depends_on_its_seed_alone(shelf: Path) -> None:
+    recipe = file_recipe(train="made_train", test="made_test")
+    other = recipe.model_copy(update={"seed": 9})
+    resplit = recipe.model_copy(update={"data": recipe.data.model_copy(update={"split_seed": 9})})
+    assert load_parts(recipe) == load_parts(recipe) == load_parts(other)
+    assert load_parts(recipe)["align"] != load_parts(resplit)["align"]
+
+
+def test_limits_take_the_first_dialogues(shelf: Path) -> None:
+    parts = load_parts(file_recipe(train="made_train", test="made_test", limit=20, test_limit=2))
+    assert sum(len(parts[name]) for name in ("train", "align", "stop")) == 20
+    assert [dialogue.id for dialogue in parts["test"]] == ["d90", "d91"]
+
+
+def test_synthetic_parts_swap_personas_and_keep_histories() -> None:
+    sizes = {"train": 6, "align": 3, "stop": 2, "test": 4, "unseen": 2, "exchanges": 3}
+    parts = load_parts(parse_recipe(minimal_values() | {"data": {"synthetic": sizes}}, source="made"))
+    assert {n: len(parts[n]) for n in ("train", "align", "stop", "test", "unseen")} == {
+        name: size for name, size in sizes.items() if name != "exchanges"
+    }
+    for swapped, dialogue in zip(parts["swapped"], parts["test"], strict=True):
+        assert (swapped.id, swapped.messages) == (dialogue.id, dialogue.messages)
+        assert not set(swapped.persona) & set(dialogue.persona)
+    trained = {persona_key(d) for name in ("train", "align", "stop") for d in parts[name]}
+    assert not trained & {persona_key(d) for name in ("test", "unseen") for d in parts[name]}
+
+
+def test_parts_come_back_from_their_files(tmp_path: Path) -> None:
+    parts = {"train": [baker(), greeter()], "test": [talk(1)]}
+    write_parts(tmp_path, parts)
+    assert read_parts(tmp_path) == parts
+
+
+def test_a_fingerprint_is_of_what_is_said() -> None:
+    assert fingerprint([baker()]) == fingerprint([baker()])
+    assert fingerprint([baker()]) != fingerprint([baker("other")])
+    assert fingerprint([talk(1)]) != fingerprint([talk(1, labelled=False)])
+    assert fingerprint([talk(1), talk(2)]) != fingerprint([talk(2), talk(1)])
+
+
+def test_the_source_of_the_parts_is_recipe_and_files(shelf: Path) -> None:
+    recipe = file_recipe(train="made_train", test="made_test")
+    before = source_fingerprint(recipe)
+    json.dumps(before)
+    assert source_fingerprint(recipe) == before
+    write_dialogues(shelf / "made_test.jsonl", [talk(91)])
+    assert source_fingerprint(recipe) != before
+
+
+# Labels ----------------------------------------------------------------------------------------------------
+
+
+def label_recipe(method: str):  # type: ignore[no-untyped-def]
+    return parse_recipe(override(minimal_values(), [f"data.labels.method={method}"]), source="made")
+
+
+def test_given_labels_are_kept_and_missing_ones_named() -> None:
+    parts = {"train": [talk(1)], "test": [talk(2)]}
+    assert label_parts(parts, label_recipe("given"), reporter=SilentReporter()) is parts
+    with pytest.raises(PersonalignError, match="dialogue d2 of part 'test' has no `relevant`"):
+        label_parts({"test": [talk(2, labelled=False)]}, label_recipe("given"), reporter=SilentReporter())
+
+
+def test_labels_of_a_method_replace_those_of_the_training_parts_alone() -> None:
+    wrong = ((), (0,))
+    from dataclasses import replace
+
+    parts = {name: [replace(talk(1), relevant=wrong)] for name in ("train", "align", "stop", "test")}
+    reporter = SilentReporter()
+    labelled = label_parts(parts, label_recipe("idf"), reporter=reporter)
+    assert reporter.said == ["Labelling relevant persona lines by idf"]
+    assert {name: labelled[name][0].relevant for name in parts} == {
+        "train": ((0,), ()), "align": ((0,), ()), "stop": ((0,), ()), "test": wrong,
+    }  # fmt: skip
+
+
+def test_a_test_part_without_labels_gets_some_to_be_scored_by() -> None:
+    parts = {"train": [talk(1)], "test": [talk(2, labelled=False)]}
+    labelled = label_parts(parts, label_recipe("idf"), reporter=SilentReporter())
+    assert labelled["test"][0].relevant == ((0,), ())

@@ -1,0 +1,146 @@
+"""Steps: done once, done again when what decides them changed, and never half done."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.methods.made_runs import SilentReporter
+
+from personalign.methods.steps import Step, plan, read_record, replace_folder, run_steps
+
+SETTINGS: dict[str, dict[str, Any]] = {"data": {"size": 3}, "train": {"rate": 0.1}, "other": {}, "predict:a": {"beams": 1}}
+AFTER = {"data": (), "train": ("data",), "other": ("data",), "predict:a": ("train",)}
+
+
+def steps(done: list[str], *, fail: str | None = None, **changes: Mapping[str, Any]) -> list[Step]:
+    def work(name: str) -> dict[str, Any]:
+        if name == fail:
+            raise RuntimeError(name)
+        done.append(name)
+        return {"made": name}
+
+    return [
+        Step(name, name.title(), AFTER[name], changes.get(name, settings), lambda name=name: work(name))  # type: ignore[misc]
+        for name, settings in SETTINGS.items()
+    ]
+
+
+def states(folder: Path, **changes: Mapping[str, Any]) -> dict[str, str]:
+    return {item.step.name: item.state for item in plan(steps([], **changes), folder)}
+
+
+def run(folder: Path, *, until: str | None = None, fail: str | None = None, **changes: Mapping[str, Any]) -> Any:
+    """What was done, what was said, and the records."""
+    done: list[str] = []
+    reporter = SilentReporter()
+    records = run_steps(steps(done, fail=fail, **changes), folder, reporter=reporter, until=until)
+    return done, reporter.said, records
+
+
+def test_a_finished_step_is_not_run_again(tmp_path: Path) -> None:
+    assert set(states(tmp_path).values()) == {"new"}
+    done, said, records = run(tmp_path)
+    assert done == list(SETTINGS)
+    assert said == []
+    again, said, same = run(tmp_path)
+    assert again == said == []
+    assert same == records
+    assert records["train"]["made"] == "train"
+    assert records["train"]["seconds"] >= 0
+
+
+def test_a_changed_recipe_redoes_what_it_changes_and_says_so(tmp_path: Path) -> None:
+    run(tmp_path)
+    changed = {"train": {"rate": 0.2}}
+    assert states(tmp_path, **changed) == {
+        "data": "done",
+        "train": "changed",
+        "other": "done",
+        "predict:a": "after a changed step",
+    }
+    done, said, _ = run(tmp_path, **changed)
+    assert done == ["train", "predict:a"]
+    assert said == [
+        "Train: done again, its settings changed",
+        "Predict:A: done again, a step before it changed",
+    ]
+    assert set(states(tmp_path, **changed).values()) == {"done"}
+
+
+def test_a_change_at_the_root_redoes_everything(tmp_path: Path) -> None:
+    run(tmp_path)
+    assert run(tmp_path, data={"size": 4})[0] == list(SETTINGS)
+
+
+def test_what_both_changes_itself_and_comes_after_a_change_is_changed(tmp_path: Path) -> None:
+    run(tmp_path)
+    both = {"data": {"size": 4}, "train": {"rate": 0.2}}
+    assert states(tmp_path, **both)["train"] == "changed"
+    assert states(tmp_path, **both)["other"] == "after a changed step"
+
+
+def test_the_order_and_kind_of_equal_settings_do_not_matter(tmp_path: Path) -> None:
+    first = {"train": {"a": (1, 2), "b": None}}
+    run(tmp_path, **first)
+    assert set(states(tmp_path, train={"b": None, "a": [1, 2]}).values()) == {"done"}
+
+
+def test_until_ends_the_run_after_that_step(tmp_path: Path) -> None:
+    done, _, records = run(tmp_path, until="train")
+    assert done == ["data", "train"]
+    assert list(records) == ["data", "train"]
+    assert run(tmp_path)[0] == ["other", "predict:a"]
+
+
+def test_a_crash_leaves_no_marker(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        run(tmp_path, fail="train")
+    assert read_record(tmp_path, "data") is not None
+    assert read_record(tmp_path, "train") is None
+    assert run(tmp_path)[0] == ["train", "other", "predict:a"]
+
+
+def test_a_crash_while_redoing_takes_the_old_marker_away(tmp_path: Path) -> None:
+    """What is half overwritten must not count as done, even under the settings that made it first."""
+    run(tmp_path)
+    with pytest.raises(RuntimeError):
+        run(tmp_path, fail="train", train={"rate": 0.2})
+    assert read_record(tmp_path, "train") is None
+    assert run(tmp_path)[0][0] == "train"
+
+
+def test_replace_folder_puts_the_new_one_in_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    for number in ("1", "2"):
+        with replace_folder(folder) as part:
+            assert list(part.iterdir()) == []
+            (part / number).write_text(number)
+            assert not (folder / number).exists()
+    assert [path.name for path in folder.iterdir()] == ["2"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_replace_folder_leaves_the_old_one_on_error(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    with replace_folder(folder) as part:
+        (part / "old").write_text("old")
+
+    def fail() -> None:
+        with replace_folder(folder) as part:
+            (part / "new").write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [path.name for path in folder.iterdir()] == ["old"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_replace_folder_does_away_with_what_a_kill_left(tmp_path: Path) -> None:
+    left = tmp_path / ".model.part"
+    left.mkdir()
+    (left / "half").write_text("")
+    with replace_folder(tmp_path / "model") as part:
+        (part / "whole").write_text("")
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["whole"]
