@@ -3,7 +3,7 @@
 import functools
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal
@@ -15,9 +15,6 @@ Part = Literal["train", "stop", "test"]
 
 PARTS: tuple[Part, ...] = ("train", "stop", "test")
 _FILES = {"en": "english.toml", "zh": "chinese.toml"}
-_PART_OF_PAIR: Mapping[int, Part] = {3: "stop", 5: "test"}
-# The mark that ends a persona line, and what separates its words.
-_LINE_END = {"en": (" .", " "), "zh": ("。", "")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +95,8 @@ def grammar(language: str) -> Grammar:
                 name=name,
                 seen=tuple(row["seen"].split()),
                 unseen=tuple(row["unseen"].split()),
-                lines=_persona_lines(row, table["persona"], number=number, language=language),
-                questions=_in_frames(_wordings(row["questions"]), table["frames"]["questions"], language),
+                lines=_persona_lines(row, table["persona"]["patterns"], number=number),
+                questions=_wordings(row["questions"]),
                 replies=_wordings(row["replies"]),
             )
             for number, (name, row) in enumerate(table["kinds"].items())
@@ -116,63 +113,19 @@ def _wordings(row: Mapping[str, list[str]]) -> Wordings:
     return Wordings(*(tuple(row.get(part, ())) for part in PARTS))
 
 
-def _persona_lines(
-    row: Mapping[str, Any], persona: Mapping[str, list[str]], *, number: int, language: str
-) -> Wordings:
-    """A kind's own lines and the shared patterns, each going on in every way.
+def _persona_lines(row: Mapping[str, Any], patterns: Sequence[str], *, number: int) -> Wordings:
+    """A kind's own lines and the shared patterns, of which other ones are held out from kind to kind.
 
-    Of the patterns, which ones are held out differs from kind to kind: training has every pattern with other kinds,
-    and every kind in other patterns, so that what is new in a held-out line is only that the two meet.
+    Training has every pattern with other kinds, and every kind in other patterns: what is new in a held-out line is
+    only that the two meet, and so copying it can be learnt but the line not known by heart.
     """
-    patterns = [
-        pattern.replace("N", row["noun"]).replace("V", row["value"]) for pattern in persona["patterns"]
-    ]
-    count = len(patterns)
-    part_of = {number % count: "test", (number + 3) % count: "test", (number + 5) % count: "stop"}
-    cores: dict[str, list[str]] = {"train": [], "stop": [], "test": []}
-    for index, pattern in enumerate(patterns):
-        cores[part_of.get(index, "train")].append(pattern)
-    held_out = {*cores["stop"], *cores["test"]}
-    cores["train"] += [line for line in row["lines"] if line not in held_out]
-    mark, gap = _LINE_END[language]
-    return Wordings(
-        *(
-            tuple(
-                _going_on(core.removesuffix(mark), after, gap) + mark
-                for core in cores[part]
-                for after in persona["after"]
-            )
-            for part in PARTS
-        )
-    )
-
-
-def _going_on(core: str, after: str, gap: str) -> str:
-    return f"{core}{gap}{after}" if after else core
-
-
-def _in_frames(cores: Wordings, frames: Mapping[str, list[str]], language: str) -> Wordings:
-    """Sentences with something before and after them; a part has its own cores, and its own pairs of the two."""
-    gap = " " if language == "en" else ""
-    pairs: dict[Part, list[tuple[str, str]]] = {part: [] for part in PARTS}
-    for i, before in enumerate(frames["before"]):
-        for j, after in enumerate(frames["after"]):
-            # Texts stand alone in training; of the pairs, two in seven are held out.
-            part = _PART_OF_PAIR.get((2 * i + j) % 7, "train") if before and after else "train"
-            pairs[part].append((before, after))
-
-    def said(some: tuple[str, ...], within: Part) -> tuple[str, ...]:
-        return tuple(
-            gap.join(text for text in (before, core, after) if text)
-            for core in some
-            for before, after in pairs[within]
-        )
-
-    def held_out(part: Part) -> tuple[str, ...]:
-        own = cores.of(part)
-        return said(own, "train") + said(cores.train + own, part)
-
-    return Wordings(train=said(cores.train, "train"), stop=held_out("stop"), test=held_out("test"))
+    said = [pattern.replace("N", row["noun"]).replace("V", row["value"]) for pattern in patterns]
+    count = len(said)
+    test = {said[number % count], said[(number + 3) % count]}
+    stop = {said[(number + 5) % count]}
+    held_out = test | stop
+    train = (line for line in (*said, *row["lines"]) if line not in held_out)
+    return Wordings(train=tuple(train), stop=tuple(sorted(stop)), test=tuple(sorted(test)))
 
 
 def vocabulary(language: str) -> list[str]:

@@ -1,0 +1,102 @@
+"""`personalign recipes`, and the tree that `personalign data show --tree` draws."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from personalign.cli.main import app
+from personalign.data.dialogue import Dialogue, Turn
+from personalign.data.formats import write_dialogues
+from personalign.methods.recipe import parse_recipe, read_recipe
+
+
+def personalign(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+def last_json(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_list_names_every_recipe_and_whether_it_was_measured() -> None:
+    result = personalign("recipes", "list", "--json")
+    rows = {row["name"]: row for row in last_json(result)["recipes"]}
+    assert {"quickstart", "pal-personachat-small", "pal-gpt2", "pal-dialogpt", "pal-llama-3.1-8b-lora"} <= rows.keys()
+    assert all(row["description"] and row["measured"] for row in rows.values())
+    assert "untested" in rows["pal-gpt2"]["measured"]
+    assert all(name in result.stdout for name in rows)
+
+
+def test_show_prints_the_file_as_it_is() -> None:
+    result = personalign("recipes", "show", "pal-gpt2")
+    assert result.exit_code == 0
+    assert "  stage1:\n    learning_rate: 2.0e-5   # section 3.4 and the release" in result.stdout
+    assert last_json(personalign("recipes", "show", "pal-gpt2", "--json"))["recipe"] == yaml.safe_load(result.stdout)
+
+
+def test_copy_gives_a_recipe_to_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert last_json(personalign("recipes", "copy", "quickstart", "--json"))["path"] == "quickstart.yaml"
+    assert parse_recipe(read_recipe("quickstart.yaml"), source="copy").name == "quickstart"
+    again = personalign("recipes", "copy", "quickstart")
+    assert again.exit_code == 1
+    assert "quickstart.yaml exists already" in again.stderr
+    assert personalign("recipes", "copy", "quickstart", "mine.yaml").exit_code == 0
+    (tmp_path / "folder").mkdir()
+    assert personalign("recipes", "copy", "quickstart", "folder").exit_code == 0
+    texts = {path.read_text() for path in (tmp_path / "mine.yaml", tmp_path / "folder" / "quickstart.yaml")}
+    assert texts == {(tmp_path / "quickstart.yaml").read_text()}
+
+
+def talk(*, relevant: tuple[tuple[int, ...], ...] | None) -> Dialogue:
+    return Dialogue(
+        "d1",
+        ("i have a dog .", "i am tall ."),
+        (
+            Turn("user", "any pets ?"),
+            Turn("assistant", "only a dog ."),
+            Turn("user", "and you ?"),
+            Turn("assistant", "fine ."),
+        ),
+        relevant=relevant,
+    )
+
+
+def drawn(tmp_path: Path, dialogue: Dialogue) -> str:
+    path = tmp_path / "talk.jsonl"
+    write_dialogues(path, [dialogue])
+    result = personalign("data", "show", path, "--tree")
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_tree_shows_trunk_branches_and_counts(tmp_path: Path) -> None:
+    shown = drawn(tmp_path, talk(relevant=((0,), ())))
+    lines = shown.splitlines()
+    assert lines[0].startswith("[0, trunk] ")
+    assert "i have a dog ." in lines[0]
+    assert any(line.lstrip().startswith("[1, after ") for line in lines)
+    # A reply hangs off the selection that it rests on, deeper than the trunk's own branches.
+    assert any(line.startswith("    [") for line in lines)
+    # Two selections and two replies with their ends: "i have a dog .", none, "only a dog .", "fine .".
+    assert "tokens as a tree" in lines[-1]
+    supervised = int(lines[-1].split(";")[1].split()[0])
+    assert 16 <= supervised <= 24
+
+
+def test_the_tree_of_an_unlabelled_dialogue_has_replies_alone(tmp_path: Path) -> None:
+    shown = drawn(tmp_path, talk(relevant=None))
+    assert int(shown.splitlines()[-1].split(";")[1].split()[0]) == len("only a dog . END fine . END".split())
+
+
+def test_a_dialogue_without_a_reply_has_no_tree(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    write_dialogues(path, [Dialogue("d1", ("a .",), (Turn("user", "hello"),))])
+    result = personalign("data", "show", path, "--tree")
+    assert result.exit_code == 1
+    assert "dialogue d1 has no assistant turn" in result.stderr

@@ -1,0 +1,325 @@
+"""`personalign run` and `quickstart`, from nothing to a table: what is written, kept, done again, and refused."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from tests.methods.made_runs import shrunken
+from typer.testing import CliRunner, Result
+
+from personalign.cli.main import app
+from personalign.data.formats import read_dialogues
+from personalign.evaluation.metrics import METRICS
+from personalign.methods import run as run_module
+from personalign.prompts import Prompter, PromptSettings
+from personalign.training.trainer import train_stage
+
+STEPS = [
+    "data",
+    "backbone",
+    "finetuning",
+    "stage1",
+    "rejected",
+    "stage2",
+    "predict:finetuning",
+    "predict:stage1",
+    "predict:pal_predicted",
+    "predict:pal_random",
+    "predict:pal_unselected",
+    "predict:pal_oracle",
+    "predict:finetuning_unseen",
+    "predict:pal_unseen",
+    "predict:pal_swapped",
+    "predict:pal_shuffled",
+    "results",
+]
+
+
+def personalign(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "120"})
+
+
+def quickstart(folder: Path, *options: object, command: str = "run", **changes: Any) -> Result:
+    name = ["run", "quickstart"] if command == "run" else ["quickstart"]
+    settings = [item for assignment in shrunken(**changes) for item in ("--set", assignment)]
+    return personalign(*name, "--out", folder, *settings, *options)
+
+
+def last_json(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("runs") / "quickstart"
+    result = quickstart(folder, "--json", command="quickstart")
+    assert result.exit_code == 0, result.output
+    return folder, result
+
+
+def markers(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "steps").iterdir()}
+
+
+def test_it_ends_with_a_sample_a_table_and_one_json_object(finished: tuple[Path, Result]) -> None:
+    folder, result = finished
+    assert "A person whom the model never met:" in result.stdout
+    assert "states line" in result.stdout
+    assert f"personalign chat {folder}" in result.stdout.replace("\n", "")
+    printed = last_json(result)
+    assert printed["run"] == str(folder)
+    assert list(printed["steps"]) == STEPS
+    assert printed["results"] == json.loads((folder / "results.json").read_text())
+
+
+def test_the_run_folder_holds_what_was_computed(finished: tuple[Path, Result]) -> None:
+    folder, result = finished
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    assert (recipe["name"], recipe["data"]["synthetic"]["train"], recipe["seed"]) == ("quickstart", 12, 1)
+    assert {"python", "torch", "transformers", "personalign"} <= json.loads((folder / "versions.json").read_text()).keys()
+    records = last_json(result)["steps"]
+    for part in ("train", "align", "stop", "test", "unseen"):
+        assert len(read_dialogues(str(folder / "data" / f"{part}.jsonl.gz"))) == records["data"][part]["dialogues"]
+        assert records["data"][part]["fingerprint"]
+    assert {row["stage"] for row in read_rows(folder / "metrics.jsonl")} >= {"finetuning", "stage1", "stage2"}
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: personalign\n")
+    assert "seed: 1" in card
+    assert "| PAL |" in (folder / "table.md").read_text()
+    assert not list((folder / "checkpoints").iterdir())
+
+
+def test_one_prediction_per_test_turn(finished: tuple[Path, Result]) -> None:
+    folder, _ = finished
+    parts = {
+        "finetuning_unseen": "unseen", "pal_unseen": "unseen", "pal_swapped": "swapped", "pal_shuffled": "shuffled",
+    }  # fmt: skip
+    for step in (name for name in STEPS if name.startswith("predict:")):
+        system = step.removeprefix("predict:")
+        dialogues = read_dialogues(str(folder / "data" / f"{parts.get(system, 'test')}.jsonl.gz"))
+        rows = read_rows(folder / "predictions" / f"{system}.jsonl")
+        assert [(row["dialogue"], row["turn"]) for row in rows] == [
+            (dialogue.id, turn) for dialogue in dialogues for turn in dialogue.reply_indices()
+        ]
+        assert {row["system"] for row in rows} == {system}
+        selects = not system.startswith("finetuning") and system != "pal_unselected"
+        assert all(row["selects"] == selects for row in rows)
+
+
+def test_results_go_by_named_metrics(finished: tuple[Path, Result]) -> None:
+    results = json.loads((finished[0] / "results.json").read_text())
+    assert list(results) == ["gold", *(name.removeprefix("predict:") for name in STEPS if name.startswith("predict:"))]
+    for system in results.values():
+        plain = {name for name in system if not name.startswith("judge:")}
+        assert plain - {"title", "part", "turns", "old_persona"} <= METRICS.keys()
+        judged = {name.rsplit("/", 1)[0] for name in system["judge:oracle"] if "/" in name}
+        assert judged == {"c_score/max", "c_score/sum", "entail_rate", "contradict_rate"}
+    assert results["gold"]["judge:oracle"]["recall"]["mean"] == 1.0
+    assert results["gold"]["judge:oracle"]["contradict_rate/all"]["mean"] == 0.0
+    assert results["pal_oracle"]["selection/accuracy"] == 1.0
+    assert set(results["pal_swapped"]["old_persona"]) == {"oracle"}
+
+
+def test_stage_2_starts_at_ln_2(finished: tuple[Path, Result]) -> None:
+    record = last_json(finished[1])["steps"]["stage2"]
+    assert record["start"]["loss"] == pytest.approx(0.693147, abs=1e-5)
+    assert record["start"]["pairs"] > 0
+    assert record["largest_log_ratio"] <= 1e-4
+    assert record["end"]["loss"] != record["start"]["loss"]
+    assert record["best_step"] in (2, 4)
+
+
+def test_a_second_run_does_nothing(finished: tuple[Path, Result]) -> None:
+    folder, first = finished
+    before = markers(folder)
+    result = quickstart(folder, "--resume", "--json")
+    assert markers(folder) == before
+    assert result.stderr.count(": done before") == len(STEPS)
+    assert last_json(result)["results"] == last_json(first)["results"]
+    assert last_json(result)["steps"] == last_json(first)["steps"]
+
+
+def test_the_published_model_is_complete(finished: tuple[Path, Result]) -> None:
+    folder, _ = finished
+    card = json.loads((folder / "model" / "personalign.json").read_text())
+    records = last_json(finished[1])["steps"]
+    assert card["none_bias"] == records["predict:pal_predicted"]["none_bias"]
+    assert len(card["examples"]) == 3
+    from personalign.models import load_tokenizer
+
+    settings = PromptSettings(**card["prompts"])
+    assert Prompter(load_tokenizer(folder / "model"), settings).hash == card["prompt_hash"]
+    published, trained = (load_file(folder / place / "model.safetensors") for place in ("model", "models/stage2"))
+    assert all(torch.equal(value, trained[name]) for name, value in published.items())
+
+
+def copied(finished: tuple[Path, Result], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished[0], tmp_path / "copy"))
+
+
+def test_a_changed_recipe_says_what_it_redoes(finished: tuple[Path, Result], tmp_path: Path) -> None:
+    folder = copied(finished, tmp_path)
+    before = markers(folder)
+    result = quickstart(folder, evaluation__bootstrap=30)
+    assert result.exit_code == 0, result.output
+    assert "Results: done again, its settings changed" in result.stderr
+    redone = {name for name, time in markers(folder).items() if before[name] != time}
+    assert redone == {"results.json"}
+
+
+def test_a_dry_run_says_what_a_changed_recipe_would_redo(finished: tuple[Path, Result]) -> None:
+    folder, _ = finished
+    before = sorted(path for path in folder.rglob("*"))
+    printed = last_json(quickstart(folder, "--dry-run", "--json", stages__stage2__beta=0.3))
+    states = {step["step"]: step["state"] for step in printed["steps"]}
+    assert list(states) == STEPS
+    assert {name: state for name, state in states.items() if state != "done"} == {
+        "stage2": "changed",
+        **{f"predict:pal_{name}": "after a changed step" for name in
+           ("predicted", "random", "unselected", "oracle", "unseen", "swapped", "shuffled")},
+        "results": "after a changed step",
+    }  # fmt: skip
+    assert sorted(path for path in folder.rglob("*")) == before
+
+
+def test_a_dry_run_prints_sizes_and_writes_nothing(tmp_path: Path) -> None:
+    result = quickstart(tmp_path / "run", "--dry-run", "--json")
+    printed = last_json(result)
+    assert not (tmp_path / "run").exists()
+    assert {step["state"] for step in printed["steps"]} == {"new"}
+    stages = printed["estimate"]["stages"]
+    assert list(stages) == ["finetuning", "stage1", "stage2"]
+    assert (stages["stage1"]["examples"], stages["stage1"]["steps"]) == (12 * 3, 4)
+    for stage in stages.values():
+        assert 0 < stage["tree_tokens"] < stage["sequence_tokens"]
+        assert stage["minutes"] > 0
+    parameters = printed["estimate"]["parameters"]
+    assert printed["estimate"]["weights_and_optimizer_bytes"] == 16 * parameters
+    assert "as trees" in result.stdout
+
+
+def test_a_dry_run_of_dialogues_that_are_all_too_long(tmp_path: Path) -> None:
+    result = quickstart(tmp_path, "--dry-run", prompts__max_tokens=41, prompts__reserve=40)
+    assert result.exit_code == 1
+    assert "stage finetuning has no training examples; turns left out: {'longer than max_tokens': 36}" in result.stderr
+
+
+def test_until_stops_there_and_ctrl_c_is_resumed(
+    finished: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    last_json(quickstart(folder, "--until", "backbone", "--json"))
+    assert set(markers(folder)) == {"data.json", "backbone.json"}
+
+    def interrupted(*arguments: Any, progress: Any, **rest: Any) -> Any:
+        def then_stop(step: int, total: int, values: dict[str, float]) -> None:
+            if (rest["stage"], step) == ("stage1", 3):
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return train_stage(*arguments, progress=then_stop, **rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "train_stage", interrupted)
+        result = quickstart(folder, "--until", "stage1")
+    assert result.exit_code == 1
+    assert "stopped in stage1, which is kept; go on with the same command and --resume" in result.stderr
+    assert set(markers(folder)) == {"data.json", "backbone.json", "finetuning.json"}
+    assert (folder / "checkpoints" / "stage1" / "checkpoint-3").is_dir()
+    steps: list[int] = []
+
+    def watched(*arguments: Any, progress: Any, **rest: Any) -> Any:
+        return train_stage(*arguments, progress=lambda step, total, values: steps.append(step), **rest)
+
+    monkeypatch.setattr(run_module, "train_stage", watched)
+    printed = last_json(quickstart(folder, "--until", "stage1", "--resume", "--json"))
+    assert steps == [4]
+    assert printed["results"] == {}
+    assert list(printed["steps"]) == STEPS[:4]
+    whole, resumed = (load_file(place / "models/stage1/model.safetensors") for place in (finished[0], folder))
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_a_checkpoint_of_another_recipe_is_not_resumed(
+    finished: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(finished, tmp_path)
+
+    def interrupted(*arguments: Any, progress: Any, **rest: Any) -> Any:
+        stop = lambda step, total, values: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
+        return train_stage(*arguments, progress=stop, **rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "train_stage", interrupted)
+        assert quickstart(folder, "--until", "stage1", stages__stage1__learning_rate=0.5).exit_code == 1
+    result = quickstart(folder, "--until", "stage1", "--resume", stages__stage1__learning_rate=0.25)
+    assert result.exit_code == 0, result.output
+    assert "stage1: begins anew, its checkpoint comes from another recipe" in result.stderr
+    first = json.loads((folder / "steps" / "stage1.json").read_text())["record"]
+    assert first["steps"] == 4
+
+
+@pytest.mark.slow
+def test_chinese_works_end_to_end(tmp_path: Path) -> None:
+    check_chinese(tmp_path, *STEPS[-1:])
+
+
+def test_chinese_trains_and_selects(tmp_path: Path) -> None:
+    check_chinese(tmp_path, "predict:stage1")
+
+
+def check_chinese(folder: Path, until: str) -> None:
+    changes = {"language": "zh", "stages__finetuning": "null", "stages__stage2__evaluate_every": "null"}
+    printed = last_json(quickstart(folder, "--until", until, "--json", **changes))
+    assert list(printed["steps"])[-1] == until
+    rows = read_rows(folder / "predictions" / "stage1.jsonl")
+    assert len(rows) == 9
+    assert all(any("\u4e00" <= letter <= "\u9fff" for letter in row["gold"]) for row in rows)
+
+
+# Mistakes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "quickstrat"], "'quickstrat' is neither a file nor a shipped recipe; those are pal-"),
+        (["run", "quickstart", "--set", "stages.stge1.epochs=1"], "no key `stages.stge1`; did you mean `stage1`?"),
+        (["run", "quickstart", "--set", "data.synthetic.tests=1"], "did you mean `test`?"),
+        (["quickstart", "--set", "sed=1"], "no key `sed`; did you mean `seed`?"),
+        (["run", "quickstart", "--set", "seed"], "--set seed: write --set key.key=value"),
+        (["run", "quickstart", "--set", "seed=[1"], "--set seed=[1: the value is not YAML"),
+        (["run", "quickstart", "--until", "stage3"], "--until stage3: there is no such step; write one of data, backbone"),
+        (["run", "quickstart", "--set", "data.files={train: a, test: b}"], "data: give either `synthetic` or `files`"),
+        (["recipes", "show", "pal"], "there is no recipe 'pal'; the shipped ones are"),
+    ],
+)
+def test_mistakes_end_with_one_message(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = personalign(*arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert result.stderr.count("error: ") == 1
+    assert "Traceback" not in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_data_file_is_named_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PERSONALIGN_DATA", raising=False)
+    result = personalign("run", "pal-personachat-small", "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "PERSONALIGN_DATA" in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "run").exists()
