@@ -2,7 +2,6 @@ import json
 import os
 import pty
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -216,6 +215,16 @@ def test_a_persona_file_that_is_none_is_refused(text: str | bytes, message: str,
         read_persona(path)
 
 
+# What is typed interrupts only the processes that the terminal controls.
+IN_TERMINAL = """
+import fcntl, signal, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from personalign.cli.main import main
+main()
+"""
+
+
 class Keyboard:
     """The command in a terminal of its own."""
 
@@ -228,13 +237,12 @@ class Keyboard:
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from personalign.cli.main import main; main()", *arguments],
+            [sys.executable, "-c", IN_TERMINAL, *arguments],
             stdin=other,
             stdout=other,
             stderr=other,
             env=environment,
             start_new_session=True,
-            preexec_fn=_own_terminal,
         )
         os.close(other)
         self.screen = ""
@@ -257,14 +265,6 @@ class Keyboard:
         finally:
             self.process.kill()
             os.close(self._terminal)
-
-
-def _own_terminal() -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 CTRL_C = "\x03"

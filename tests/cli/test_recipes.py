@@ -26,7 +26,13 @@ def last_json(result: Result) -> Any:
 def test_list_names_every_recipe_and_whether_it_was_measured() -> None:
     result = personalign("recipes", "list", "--json")
     rows = {row["name"]: row for row in last_json(result)["recipes"]}
-    assert {"quickstart", "pal-personachat-small", "pal-gpt2", "pal-dialogpt", "pal-llama-3.1-8b-lora"} <= rows.keys()
+    assert {
+        "quickstart",
+        "pal-personachat-small",
+        "pal-gpt2",
+        "pal-dialogpt",
+        "pal-llama-3.1-8b-lora",
+    } <= rows.keys()
     assert all(row["description"] and row["measured"] for row in rows.values())
     assert "untested" in rows["pal-gpt2"]["measured"]
     assert all(name in result.stdout for name in rows)
@@ -36,7 +42,9 @@ def test_show_prints_the_file_as_it_is() -> None:
     result = personalign("recipes", "show", "pal-gpt2")
     assert result.exit_code == 0
     assert "  stage1:\n    learning_rate: 2.0e-5   # section 3.4 and the release" in result.stdout
-    assert last_json(personalign("recipes", "show", "pal-gpt2", "--json"))["recipe"] == yaml.safe_load(result.stdout)
+    assert last_json(personalign("recipes", "show", "pal-gpt2", "--json"))["recipe"] == yaml.safe_load(
+        result.stdout
+    )
 
 
 def test_copy_gives_a_recipe_to_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +99,8 @@ def test_the_tree_shows_trunk_branches_and_counts(tmp_path: Path) -> None:
 
 def test_the_tree_of_an_unlabelled_dialogue_has_replies_alone(tmp_path: Path) -> None:
     shown = drawn(tmp_path, talk(relevant=None))
-    assert int(shown.splitlines()[-1].split(";")[1].split()[0]) == len("only a dog . END fine . END".split())
+    # "only a dog ." and "fine .", each with its end.
+    assert int(shown.splitlines()[-1].split(";")[1].split()[0]) == 5 + 3
 
 
 def test_a_dialogue_without_a_reply_has_no_tree(tmp_path: Path) -> None:

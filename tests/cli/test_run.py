@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from personalign.cli.main import app
 from personalign.data.formats import read_dialogues
 from personalign.evaluation.metrics import METRICS
+from personalign.methods import pretraining as pretraining_module
 from personalign.methods import run as run_module
 from personalign.prompts import Prompter, PromptSettings
 from personalign.training.trainer import train_stage
@@ -89,10 +90,15 @@ def test_the_run_folder_holds_what_was_computed(finished: tuple[Path, Result]) -
     folder, result = finished
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
     assert (recipe["name"], recipe["data"]["synthetic"]["train"], recipe["seed"]) == ("quickstart", 12, 1)
-    assert {"python", "torch", "transformers", "personalign"} <= json.loads((folder / "versions.json").read_text()).keys()
+    assert {"python", "torch", "transformers", "personalign"} <= json.loads(
+        (folder / "versions.json").read_text()
+    ).keys()
     records = last_json(result)["steps"]
     for part in ("train", "align", "stop", "test", "unseen"):
-        assert len(read_dialogues(str(folder / "data" / f"{part}.jsonl.gz"))) == records["data"][part]["dialogues"]
+        assert (
+            len(read_dialogues(str(folder / "data" / f"{part}.jsonl.gz")))
+            == records["data"][part]["dialogues"]
+        )
         assert records["data"][part]["fingerprint"]
     assert {row["stage"] for row in read_rows(folder / "metrics.jsonl")} >= {"finetuning", "stage1", "stage2"}
     card = (folder / "README.md").read_text()
@@ -121,7 +127,10 @@ def test_one_prediction_per_test_turn(finished: tuple[Path, Result]) -> None:
 
 def test_results_go_by_named_metrics(finished: tuple[Path, Result]) -> None:
     results = json.loads((finished[0] / "results.json").read_text())
-    assert list(results) == ["gold", *(name.removeprefix("predict:") for name in STEPS if name.startswith("predict:"))]
+    assert list(results) == [
+        "gold",
+        *(name.removeprefix("predict:") for name in STEPS if name.startswith("predict:")),
+    ]
     for system in results.values():
         plain = {name for name in system if not name.startswith("judge:")}
         assert plain - {"title", "part", "turns", "old_persona"} <= METRICS.keys()
@@ -162,7 +171,9 @@ def test_the_published_model_is_complete(finished: tuple[Path, Result]) -> None:
 
     settings = PromptSettings(**card["prompts"])
     assert Prompter(load_tokenizer(folder / "model"), settings).hash == card["prompt_hash"]
-    published, trained = (load_file(folder / place / "model.safetensors") for place in ("model", "models/stage2"))
+    published, trained = (
+        load_file(folder / place / "model.safetensors") for place in ("model", "models/stage2")
+    )
     assert all(torch.equal(value, trained[name]) for name, value in published.items())
 
 
@@ -214,7 +225,10 @@ def test_a_dry_run_prints_sizes_and_writes_nothing(tmp_path: Path) -> None:
 def test_a_dry_run_of_dialogues_that_are_all_too_long(tmp_path: Path) -> None:
     result = quickstart(tmp_path, "--dry-run", prompts__max_tokens=41, prompts__reserve=40)
     assert result.exit_code == 1
-    assert "stage finetuning has no training examples; turns left out: {'longer than max_tokens': 36}" in result.stderr
+    assert (
+        "stage finetuning has no training examples; turns left out: {'longer than max_tokens': 36}"
+        in result.stderr
+    )
 
 
 def test_until_stops_there_and_ctrl_c_is_resumed(
@@ -258,7 +272,9 @@ def test_a_checkpoint_of_another_recipe_is_not_resumed(
     folder = copied(finished, tmp_path)
 
     def interrupted(*arguments: Any, progress: Any, **rest: Any) -> Any:
-        stop = lambda step, total, values: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
+        def stop(step: int, total: int, values: dict[str, float]) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
         return train_stage(*arguments, progress=stop, **rest)
 
     with monkeypatch.context() as patch:
@@ -269,6 +285,32 @@ def test_a_checkpoint_of_another_recipe_is_not_resumed(
     assert "stage1: begins anew, its checkpoint comes from another recipe" in result.stderr
     first = json.loads((folder / "steps" / "stage1.json").read_text())["record"]
     assert first["steps"] == 4
+
+
+def test_pretraining_is_resumed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = "{learning_rate: 0.01, batch_examples: 4, steps: 5}"
+    options = {"stages__pretrain": stage, "stages__finetuning": "null"}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    last_json(quickstart(whole, "--until", "backbone", "--json", **options))
+    steps: list[int] = []
+    stop_at = 3
+
+    def stopping(*arguments: Any, progress: Any, **rest: Any) -> Any:
+        def watched(step: int, total: int, values: dict[str, float]) -> None:
+            steps.append(step)
+            if step == stop_at:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return train_stage(*arguments, progress=watched, **rest)
+
+    monkeypatch.setattr(pretraining_module, "train_stage", stopping)
+    assert "stopped in pretrain, which is kept" in quickstart(cut, "--until", "backbone", **options).stderr
+    stop_at = 0
+    last_json(quickstart(cut, "--until", "backbone", "--resume", "--json", **options))
+    assert steps == [1, 2, 3, 4, 5]
+    first, second = (load_file(folder / "models/backbone/model.safetensors") for folder in (whole, cut))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert not list((cut / "checkpoints").iterdir())
 
 
 @pytest.mark.slow
@@ -296,17 +338,28 @@ def check_chinese(folder: Path, until: str) -> None:
     ("arguments", "message"),
     [
         (["run", "quickstrat"], "'quickstrat' is neither a file nor a shipped recipe; those are pal-"),
-        (["run", "quickstart", "--set", "stages.stge1.epochs=1"], "no key `stages.stge1`; did you mean `stage1`?"),
+        (
+            ["run", "quickstart", "--set", "stages.stge1.epochs=1"],
+            "no key `stages.stge1`; did you mean `stage1`?",
+        ),
         (["run", "quickstart", "--set", "data.synthetic.tests=1"], "did you mean `test`?"),
         (["quickstart", "--set", "sed=1"], "no key `sed`; did you mean `seed`?"),
         (["run", "quickstart", "--set", "seed"], "--set seed: write --set key.key=value"),
         (["run", "quickstart", "--set", "seed=[1"], "--set seed=[1: the value is not YAML"),
-        (["run", "quickstart", "--until", "stage3"], "--until stage3: there is no such step; write one of data, backbone"),
-        (["run", "quickstart", "--set", "data.files={train: a, test: b}"], "data: give either `synthetic` or `files`"),
+        (
+            ["run", "quickstart", "--until", "stage3"],
+            "--until stage3: there is no such step; write one of data, backbone",
+        ),
+        (
+            ["run", "quickstart", "--set", "data.files={train: a, test: b}"],
+            "data: give either `synthetic` or `files`",
+        ),
         (["recipes", "show", "pal"], "there is no recipe 'pal'; the shipped ones are"),
     ],
 )
-def test_mistakes_end_with_one_message(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_end_with_one_message(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     result = personalign(*arguments)
     assert result.exit_code == 1
@@ -316,7 +369,9 @@ def test_mistakes_end_with_one_message(arguments: list[str], message: str, tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_data_file_is_named_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_data_file_is_named_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PERSONALIGN_DATA", raising=False)
     result = personalign("run", "pal-personachat-small", "--out", tmp_path / "run")
     assert result.exit_code == 1

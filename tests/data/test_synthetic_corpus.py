@@ -43,9 +43,14 @@ def facts(dialogue: Dialogue) -> dict[str, str]:
 
 
 def skeletons(texts: list[str], *, language: str) -> set[str]:
-    """The texts with every value replaced by a blank."""
+    """The texts with every value and every month replaced by a blank."""
     values = {value: "{}" for kind in grammar(language).kinds for value in kind.seen + kind.unseen}
-    return {replace_values(text, values, language=language) for text in texts}
+    found = set()
+    for text in texts:
+        for month in grammar(language).months:
+            text = text.replace(month, "{month}")
+        found.add(replace_values(text, values, language=language))
+    return found
 
 
 def questions(dialogues: tuple[Dialogue, ...]) -> list[str]:

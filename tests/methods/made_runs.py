@@ -12,7 +12,10 @@ from personalign.methods.recipe import Recipe, parse_recipe
 from personalign.models import LoadedModel, build_backbone, prepare, word_tokenizer
 from personalign.prompts import Prompter, PromptSettings, structure_texts
 
-WORDS = "i you have a dog cat work at night in the bakery any pets ? yes no . hello how are do like tea zebra none".split()
+VOCABULARY = """
+i you have a dog cat work at night in the bakery any pets ?
+yes no . hello how are do like tea zebra none
+"""
 
 
 class SilentReporter:
@@ -31,7 +34,7 @@ class SilentReporter:
 
 @cache
 def tokenizer() -> Any:
-    return word_tokenizer(WORDS, structure=structure_texts("en"), language="en")
+    return word_tokenizer(VOCABULARY.split(), structure=structure_texts("en"), language="en")
 
 
 def tiny_model(*, seed: int = 1, shape: str = "llama") -> LoadedModel:
@@ -81,7 +84,12 @@ def greeter(name: str = "greeter") -> Dialogue:
     return Dialogue(
         name,
         ("i like tea .",),
-        (Turn("user", "hello ."), Turn("assistant", "hello you ."), Turn("user", "tea ?"), Turn("assistant", "yes .")),
+        (
+            Turn("user", "hello ."),
+            Turn("assistant", "hello you ."),
+            Turn("user", "tea ?"),
+            Turn("assistant", "yes ."),
+        ),
         relevant=((), (0,)),
     )
 

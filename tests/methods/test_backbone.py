@@ -28,7 +28,11 @@ def test_the_warmup_ends_at_its_accuracy_or_its_last_step() -> None:
     steps: list[int] = []
     never = CopyWarmup(lines=1, line_length=2, copies=1, batch=2, accuracy=1.0, max_steps=4)
     result = copy_warmup(
-        tiny_model().model, never, token_ids=range(4, 20), seed=1, progress=lambda step, total, values: steps.append(step)
+        tiny_model().model,
+        never,
+        token_ids=range(4, 20),
+        seed=1,
+        progress=lambda step, total, values: steps.append(step),
     )
     assert result.steps == 4
     assert steps == [1, 2, 3, 4]
@@ -42,7 +46,9 @@ def test_the_warmup_teaches_and_is_reproducible() -> None:
 
     def accuracy(steps: int) -> float:
         model = tiny_model(shape="qwen2").model
-        limited = CopyWarmup(**{name: getattr(settings, name) for name in settings.__slots__} | {"max_steps": steps})
+        limited = CopyWarmup(
+            **{name: getattr(settings, name) for name in settings.__slots__} | {"max_steps": steps}
+        )
         return copy_warmup(model, limited, token_ids=list(vocabulary), seed=1).accuracy
 
     assert accuracy(60) > accuracy(10) + 0.05

@@ -14,7 +14,7 @@ from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import without_persona
 from personalign.errors import PersonalignError
 from personalign.methods import pal
-from personalign.models import LoadedModel, LoraSettings, add_lora, lora_parameter_groups, load_model
+from personalign.models import LoadedModel, LoraSettings, add_lora, load_model, lora_parameter_groups
 from personalign.models.adapters import save_adapter
 from personalign.models.precision import Precision
 from personalign.prompts import UNSELECTED
@@ -209,7 +209,9 @@ def test_the_reference_is_the_model_as_it_is() -> None:
         with torch.no_grad():
             batch, log_probs = forward_trees(loaded.model, [tree])
         torch.testing.assert_close(tree.reference, batch.branch_sums(log_probs), atol=1e-5, rtol=1e-5)
-    assert [tree.examples for tree in trees] == [t.examples for t in grow(preferences([baker(), greeter()]), budget=1000)]
+    assert [tree.examples for tree in trees] == [
+        t.examples for t in grow(preferences([baker(), greeter()]), budget=1000)
+    ]
 
 
 def test_stage_2_starts_at_ln_2() -> None:
@@ -226,7 +228,9 @@ def test_stage_2_starts_at_ln_2() -> None:
 
 def test_another_reference_is_refused() -> None:
     trees = referenced(tiny_model(seed=2))
-    with pytest.raises(PersonalignError, match="before the first step of DPO the policy and its reference differ"):
+    with pytest.raises(
+        PersonalignError, match="before the first step of DPO the policy and its reference differ"
+    ):
         pal.check_reference(tiny_model(seed=1), trees, budget=1000)
 
 
@@ -310,12 +314,17 @@ def test_stage_2_goes_on_with_the_stage_1_adapter(tmp_path: FilePath) -> None:
     assert all("lora_" in name for name in trainable)
     before = {name: value.clone() for name, value in second.model.state_dict().items()}
     train(second, trees, tmp_path / "checkpoints2", objective="dpo")
-    moved = {name for name, value in second.model.state_dict().items() if not torch.equal(value, before[name])}
+    moved = {
+        name for name, value in second.model.state_dict().items() if not torch.equal(value, before[name])
+    }
     assert moved == trainable
     assert all(torch.equal(second.model.state_dict()[name], value) for name, value in backbone.items())
     save_adapter(second, tmp_path / "stage2")
     torch.testing.assert_close(
-        logits(load_model(tmp_path / "stage2", dtype="float32", device="cpu")), logits(second), atol=1e-6, rtol=1e-6
+        logits(load_model(tmp_path / "stage2", dtype="float32", device="cpu")),
+        logits(second),
+        atol=1e-6,
+        rtol=1e-6,
     )
     assert (logits(second) - after_stage1).abs().max() > 1e-3
 
@@ -333,11 +342,15 @@ def test_an_interrupted_adapter_goes_on_to_the_same_weights(tmp_path: FilePath) 
         train_stage(
             loaded.model,
             trees,
-            settings=StageSettings(learning_rate=1e-2, max_steps=5, epochs=99, batch_examples=2, warmup_steps=2),
+            settings=StageSettings(
+                learning_rate=1e-2, max_steps=5, epochs=99, batch_examples=2, warmup_steps=2
+            ),
             folder=tmp_path / folder,
             stage="made",
             optimizer=torch.optim.AdamW(groups, lr=1e-2),
-            progress=lambda step, total, values: os.kill(os.getpid(), signal.SIGINT) if step == stop else None,
+            progress=lambda step, total, values: (
+                os.kill(os.getpid(), signal.SIGINT) if step == stop else None
+            ),
             resume=resume,
         )
         return {n: v.detach().clone() for n, v in loaded.model.named_parameters() if v.requires_grad}

@@ -11,7 +11,14 @@ from personalign.data.formats import write_dialogues
 from personalign.data.split import overlap, persona_key
 from personalign.errors import PersonalignError
 from personalign.methods.labelling import label_parts
-from personalign.methods.parts import fingerprint, load_parts, locate, read_parts, source_fingerprint, write_parts
+from personalign.methods.parts import (
+    fingerprint,
+    load_parts,
+    locate,
+    read_parts,
+    source_fingerprint,
+    write_parts,
+)
 from personalign.methods.recipe import FileData, override, parse_recipe
 
 
@@ -20,7 +27,11 @@ def talk(number: int, *, labelled: bool = True) -> Dialogue:
     return Dialogue(
         f"d{number}",
         (f"i have {number // 2} zebras .",),
-        (Turn("user", "any pets ?"), Turn("assistant", f"i have {number // 2} zebras ."), Turn("assistant", "bye .")),
+        (
+            Turn("user", "any pets ?"),
+            Turn("assistant", f"i have {number // 2} zebras ."),
+            Turn("assistant", "bye ."),
+        ),
         relevant=((0,), ()) if labelled else None,
     )
 
@@ -37,7 +48,9 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_key_names_a_file_of_the_data_folder(shelf: Path, tmp_path: Path) -> None:
-    files = FileData(train="made_train", test="made_test", hub={"made_train": "some/where", "elsewhere": "some/place"})
+    files = FileData(
+        train="made_train", test="made_test", hub={"made_train": "some/where", "elsewhere": "some/place"}
+    )
     assert locate(files, "made_train") == str(shelf / "made_train.jsonl.gz")
     assert locate(files, "made_test") == str(shelf / "made_test.jsonl")
     assert locate(files, "made_test.jsonl") == str(shelf / "made_test.jsonl")
@@ -65,18 +78,32 @@ def test_a_key_that_the_folder_lacks(shelf: Path) -> None:
 
 def test_parts_carved_out_of_train_are_disjoint_by_persona(shelf: Path) -> None:
     parts = load_parts(file_recipe(train="made_train", test="made_test", align_share=0.2, stop_share=0.1))
-    assert {name: len(dialogues) for name, dialogues in parts.items()} == {"align": 8, "stop": 4, "train": 28, "test": 6}
+    assert {name: len(dialogues) for name, dialogues in parts.items()} == {
+        "align": 8,
+        "stop": 4,
+        "train": 28,
+        "test": 6,
+    }
     names = list(parts)
     for place, name in enumerate(names):
         for other in names[place + 1 :]:
             assert overlap(parts[name], parts[other]).persona_sets == 0
-    assert sorted(d.id for n in ("align", "stop", "train") for d in parts[n]) == sorted(f"d{n}" for n in range(40))
+    assert sorted(d.id for n in ("align", "stop", "train") for d in parts[n]) == sorted(
+        f"d{n}" for n in range(40)
+    )
 
 
 def test_parts_carved_out_of_a_file_of_their_own(shelf: Path) -> None:
-    recipe = file_recipe(train="made_train", test="made_test", align="made_align", align_share=0.8, stop_share=0.2)
+    recipe = file_recipe(
+        train="made_train", test="made_test", align="made_align", align_share=0.8, stop_share=0.2
+    )
     parts = load_parts(recipe)
-    assert {name: len(dialogues) for name, dialogues in parts.items()} == {"align": 16, "stop": 4, "train": 40, "test": 6}
+    assert {name: len(dialogues) for name, dialogues in parts.items()} == {
+        "align": 16,
+        "stop": 4,
+        "train": 40,
+        "test": 6,
+    }
     assert not {persona_key(d) for d in parts["align"]} & {persona_key(d) for d in parts["stop"]}
 
 

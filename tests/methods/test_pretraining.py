@@ -44,11 +44,19 @@ def sources(tmp_path: Path) -> dict[str, object]:
             replace(talk("own-revised", "a ?", "b ."), extra={"persona_revised": ["i own a mill ."]}),
         ],
     )
-    pairs = [("i own a boat .", "my boat is red ."), ("i own a mill .", "my mill is red ."), ("i bake .", "i bake bread .")]
+    pairs = [
+        ("i own a boat .", "my boat is red ."),
+        ("i own a mill .", "my mill is red ."),
+        ("i bake .", "i bake bread ."),
+    ]
     (tmp_path / "pairs.jsonl").write_text(
-        "".join(json.dumps({"persona": line, "response": reply}) + "\n" for line, reply in pairs), encoding="utf-8"
+        "".join(json.dumps({"persona": line, "response": reply}) + "\n" for line, reply in pairs),
+        encoding="utf-8",
     )
-    return {"pretrain": [str(tmp_path / "chat.jsonl")], "pretrain_persona_pairs": str(tmp_path / "pairs.jsonl")}
+    return {
+        "pretrain": [str(tmp_path / "chat.jsonl")],
+        "pretrain_persona_pairs": str(tmp_path / "pairs.jsonl"),
+    }
 
 
 def test_what_coincides_with_the_test_part_is_dropped_and_counted(sources: dict[str, object]) -> None:
@@ -75,7 +83,10 @@ def test_what_coincides_with_the_test_part_is_dropped_and_counted(sources: dict[
 
 def test_the_rule_holds_for_the_training_part_as_well(sources: dict[str, object]) -> None:
     recipe = file_recipe(train="unread", test="unread")
-    train = [talk("same", "so ?", "i bake bread .", "and ?"), talk("mill", "so ?", "yes .", persona=("i own a mill",))]
+    train = [
+        talk("same", "so ?", "i bake bread .", "and ?"),
+        talk("mill", "so ?", "yes .", persona=("i own a mill",)),
+    ]
     kept, counts = pretraining_dialogues(recipe, {"train": train, "test": TEST})
     assert [turn.content for dialogue in kept for turn in dialogue.messages] == ["so ?", "and ?"]
     assert counts["dialogues dropped for a test persona line"] == 1
@@ -96,6 +107,7 @@ def test_pretraining_learns_the_text(tmp_path: Path) -> None:
         stage,
         seed=1,
         dtype="float32",
+        checkpoints=tmp_path / "checkpoints",
         journal=tmp_path / "metrics.jsonl",
         reporter=SilentReporter(),
     )
@@ -116,6 +128,7 @@ def test_copy_exercises_repeat_real_lines(tmp_path: Path) -> None:
         stage,
         seed=1,
         dtype="float32",
+        checkpoints=tmp_path / "checkpoints",
         journal=tmp_path / "metrics.jsonl",
         reporter=SilentReporter(),
     )

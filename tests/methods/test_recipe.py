@@ -39,7 +39,13 @@ def changed(*assignments: str) -> dict[str, Any]:
 
 
 def test_the_recipes_of_the_paper_and_of_small_machines_are_shipped() -> None:
-    assert {"quickstart", "pal-personachat-small", "pal-gpt2", "pal-dialogpt", "pal-llama-3.1-8b-lora"} <= set(SHIPPED)
+    assert {
+        "quickstart",
+        "pal-personachat-small",
+        "pal-gpt2",
+        "pal-dialogpt",
+        "pal-llama-3.1-8b-lora",
+    } <= set(SHIPPED)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -57,7 +63,12 @@ def test_the_papers_settings(name: str) -> None:
     recipe = parse_recipe(shipped(name), source=name)
     stage1, stage2 = recipe.stages.stage1, recipe.stages.stage2
     assert (stage1.learning_rate, stage2.learning_rate, stage2.beta) == (2e-5, 1e-6, 0.1)
-    assert (stage1.schedule, stage1.warmup_steps, stage1.max_grad_norm, stage1.weight_decay) == ("constant", 100, 10.0, 0)
+    assert (stage1.schedule, stage1.warmup_steps, stage1.max_grad_norm, stage1.weight_decay) == (
+        "constant",
+        100,
+        10.0,
+        0,
+    )
     assert stage1.batch_examples == (256 if recipe.backbone.lora else 128)
     assert stage2.sft_weight == 0.0
     assert (recipe.decoding.strategy, recipe.decoding.max_new_tokens) == ("greedy", 40)
@@ -135,7 +146,10 @@ def test_impossible_values_are_refused(assignment: str) -> None:
 
 @pytest.mark.parametrize("section", ["data", "backbone"])
 def test_of_two_sources_exactly_one_is_given(section: str) -> None:
-    both = {"data": {"synthetic": {}, "files": {"train": "a", "test": "b"}}, "backbone": {"scratch": {}, "name": "x"}}
+    both = {
+        "data": {"synthetic": {}, "files": {"train": "a", "test": "b"}},
+        "backbone": {"scratch": {}, "name": "x"},
+    }
     for values in (both[section], {}):
         message = mistake(minimal_values() | {section: values})
         assert f"{section}: give either `" in message
@@ -180,9 +194,17 @@ def test_assignments_that_cannot_be_read(assignment: str) -> None:
 KEYS = st.text("abcxyz_", min_size=1, max_size=6)
 
 
-@given(path=st.lists(KEYS, min_size=1, max_size=4), value=st.one_of(st.integers(), st.booleans(), st.none(), st.lists(st.integers())))
+@given(
+    path=st.lists(KEYS, min_size=1, max_size=4),
+    value=st.one_of(st.integers(), st.booleans(), st.none(), st.lists(st.integers())),
+)
 def test_set_puts_any_value_at_any_place(path: list[str], value: object) -> None:
-    result: Any = override({"abc": 1}, [f"{'.'.join(path)}={yaml.safe_dump(value, default_flow_style=True).removesuffix('...' + chr(10)).strip()}"])
+    result: Any = override(
+        {"abc": 1},
+        [
+            f"{'.'.join(path)}={yaml.safe_dump(value, default_flow_style=True).removesuffix('...' + chr(10)).strip()}"
+        ],
+    )
     for key in path:
         result = result[key]
     assert result == value

@@ -52,7 +52,9 @@ def test_a_lines_score_is_its_likeness_to_the_last_message() -> None:
 
 
 def test_what_was_told_is_discounted() -> None:
-    plain, discounted = (EncoderScorer(TopicEncoder(), discount=share)(talk(), [1, 3]) for share in (0.0, 0.5))
+    plain, discounted = (
+        EncoderScorer(TopicEncoder(), discount=share)(talk(), [1, 3]) for share in (0.0, 0.5)
+    )
     # Nothing was told before the first reply.
     np.testing.assert_allclose(plain[0], discounted[0])
     np.testing.assert_allclose(plain[1][:-1] - discounted[1][:-1], [0.5 * 1.0, 0.5 * 0.01 / 1.01], atol=1e-6)

@@ -9,7 +9,12 @@ from tests.methods.made_runs import SilentReporter
 
 from personalign.methods.steps import Step, plan, read_record, replace_folder, run_steps
 
-SETTINGS: dict[str, dict[str, Any]] = {"data": {"size": 3}, "train": {"rate": 0.1}, "other": {}, "predict:a": {"beams": 1}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "data": {"size": 3},
+    "train": {"rate": 0.1},
+    "other": {},
+    "predict:a": {"beams": 1},
+}
 AFTER = {"data": (), "train": ("data",), "other": ("data",), "predict:a": ("train",)}
 
 
@@ -30,7 +35,9 @@ def states(folder: Path, **changes: Mapping[str, Any]) -> dict[str, str]:
     return {item.step.name: item.state for item in plan(steps([], **changes), folder)}
 
 
-def run(folder: Path, *, until: str | None = None, fail: str | None = None, **changes: Mapping[str, Any]) -> Any:
+def run(
+    folder: Path, *, until: str | None = None, fail: str | None = None, **changes: Mapping[str, Any]
+) -> Any:
     """What was done, what was said, and the records."""
     done: list[str] = []
     reporter = SilentReporter()

@@ -31,7 +31,9 @@ class WordJudge:
         return Verdicts(np.eye(3, dtype=np.float32)[classes])
 
 
-def row(response: str, *, relevant: list[int] | None, selected: int | None, dialogue: str = "d", **rest: Any) -> dict[str, Any]:
+def row(
+    response: str, *, relevant: list[int] | None, selected: int | None, dialogue: str = "d", **rest: Any
+) -> dict[str, Any]:
     return {
         "dialogue": dialogue,
         "persona": ["dogs", "tea"],
@@ -118,13 +120,21 @@ def test_every_metric_goes_by_its_registered_name() -> None:
     names = {name for name in result if not name.startswith("judge:")} - {"turns", "copy_rate"}
     names |= {name.rsplit("/", 1)[0] for name in result["judge:words"] if "/" in name}
     assert names <= METRICS.keys()
-    assert {"copy_rate", "bleu-1/coco", "rouge-l/coco", "entropy-4/corpus", "distinct-2/corpus"} <= result.keys()
+    assert {
+        "copy_rate",
+        "bleu-1/coco",
+        "rouge-l/coco",
+        "entropy-4/corpus",
+        "distinct-2/corpus",
+    } <= result.keys()
 
 
 def test_gold_rows_are_the_gold_replies() -> None:
     rows = gold_rows([baker(), greeter()])
     assert [item["response"] for item in rows] == [
-        dialogue.messages[turn].content for dialogue in (baker(), greeter()) for turn in dialogue.reply_indices()
+        dialogue.messages[turn].content
+        for dialogue in (baker(), greeter())
+        for turn in dialogue.reply_indices()
     ]
     assert [item["relevant"] for item in rows] == [[0], [], [1, 0], [], [0]]
     result = measured(rows)
@@ -158,7 +168,9 @@ def test_predictions_are_one_row_per_turn_with_the_gold_replys_score(strategy: A
         with torch.no_grad():
             log_probs = loaded.model(input_ids=ids).logits[0].log_softmax(-1)
         places = torch.arange(len(prompt), ids.shape[1])
-        assert item["gold_nll"] == pytest.approx(-float(log_probs[places - 1, ids[0, places]].sum()), abs=1e-3)
+        assert item["gold_nll"] == pytest.approx(
+            -float(log_probs[places - 1, ids[0, places]].sum()), abs=1e-3
+        )
         assert item["gold_tokens"] == len(target)
         assert item["selects"] == (strategy == "oracle")
         assert item["selected"] == (line if strategy == "oracle" else None)
@@ -169,13 +181,23 @@ def test_predictions_are_one_row_per_turn_with_the_gold_replys_score(strategy: A
 
 def test_tables_show_every_metric_under_its_name(tmp_path: Path) -> None:
     results = {
-        "gold": {"title": "gold replies", **measured([{k: v for k, v in r.items() if "gold_" not in k} | {"selects": False} for r in ROWS])},
+        "gold": {
+            "title": "gold replies",
+            **measured([{k: v for k, v in r.items() if "gold_" not in k} | {"selects": False} for r in ROWS]),
+        },
         "pal": {"title": "PAL", **measured(ROWS)},
     }
     (tmp_path / "results.json").write_text(json.dumps(results), encoding="utf-8")
     assert read_results(tmp_path) == results
     table = results_table(results)
-    for name in ("bleu-1/coco", "entropy-4/corpus", "selection/macro_f1", "ppl/token", "c_score/max", "recall"):
+    for name in (
+        "bleu-1/coco",
+        "entropy-4/corpus",
+        "selection/macro_f1",
+        "ppl/token",
+        "c_score/max",
+        "recall",
+    ):
         assert name in table
     assert "## Consistency, words" in table
     assert "### On turns labelled none" in table

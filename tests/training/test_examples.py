@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.training.made_examples import pairs, supervised
 
-from personalign.training.examples import Example, ExampleBatches, GrownTree, grow, one_per_example, statistics
+from personalign.training.examples import (
+    Example,
+    ExampleBatches,
+    GrownTree,
+    grow,
+    one_per_example,
+    statistics,
+)
 
 
 def paths_of(trees: list[GrownTree]) -> Counter[tuple[object, ...]]:
@@ -80,7 +87,9 @@ def test_batches_count_examples_and_not_trees() -> None:
     grown = grow(supervised(dialogues=60, turns=4, seed=1), budget=10_000)
     total = sum(len(tree.examples) for tree in grown)
     assert total > 1.5 * len(grown)
-    sizes = [sum(len(grown[i].examples) for i in batch) for batch in ExampleBatches(grown, examples=20, seed=0)]
+    sizes = [
+        sum(len(grown[i].examples) for i in batch) for batch in ExampleBatches(grown, examples=20, seed=0)
+    ]
     assert len(sizes) == round(total / 20)
     assert sum(sizes) == total
     assert all(10 <= size <= 30 for size in sizes)

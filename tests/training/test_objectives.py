@@ -85,9 +85,7 @@ def test_dpo_starts_at_ln_2_and_a_violated_order_costs() -> None:
 
 def test_dpo_is_finite_where_the_sigmoid_is_not() -> None:
     values = torch.tensor([-4000.0, -1.0]), torch.tensor([-1.0, -4000.0])
-    terms = dpo(
-        *values, reference_chosen=torch.zeros(2), reference_rejected=torch.zeros(2), beta=1.0
-    )
+    terms = dpo(*values, reference_chosen=torch.zeros(2), reference_rejected=torch.zeros(2), beta=1.0)
     torch.testing.assert_close(terms.loss, torch.tensor([3999.0, 0.0]))
 
 

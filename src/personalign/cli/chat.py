@@ -12,7 +12,6 @@ from personalign.cli._conversation import Conversation
 from personalign.cli._output import emit_json, message_console
 from personalign.cli._persona import checked, read_persona
 from personalign.cli._terminal import Terminal
-from personalign.cli.run import quieten
 from personalign.errors import PersonalignError
 
 if TYPE_CHECKING:
@@ -59,7 +58,6 @@ def chat(
     """Talk to a model, and see which persona line it chose. /help lists the commands."""
     changes = _sampling(strategy, temperature=temperature, top_k=top_k, top_p=top_p)
     lines = _persona_lines(persona, line or [])
-    quieten()
     from personalign.decoding.chat import ChatSession
     from personalign.methods.opening import open_model
 

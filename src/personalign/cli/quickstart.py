@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from personalign.cli import _output
-from personalign.cli.run import TerminalReporter, execute, finish, load_recipe, quieten
+from personalign.cli.run import TerminalReporter, execute, finish, load_recipe
 
 
 def quickstart(
@@ -27,7 +27,6 @@ def quickstart(
         "choose the line that matters and reply with it (PAL stage 1); prefer that to replying without (stage 2); test.",
         soft_wrap=True,
     )
-    quieten()
     from personalign.methods.run import PalRun
 
     recipe = load_recipe("quickstart", set_ or [])

@@ -67,7 +67,6 @@ def run(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
     """Run a recipe: data, backbone, training, alignment, decoding, table. A finished step is not run again."""
-    quieten()
     from personalign.methods.run import PalRun
 
     chosen = load_recipe(recipe, set_ or [])
@@ -133,14 +132,3 @@ def print_dry_run(pal_run: "PalRun", *, json: bool) -> None:
         console.print(line, markup=False, soft_wrap=True)
     if json:
         _output.emit_json({"steps": steps, "estimate": sizes})
-
-
-def quieten() -> None:
-    """Keep libraries from talking over our own words."""
-    import warnings
-
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

@@ -44,8 +44,13 @@ class ModelStore:
         self._prompter: Prompter | None = None
         self._opened: tuple[str, LoadedModel] | None = None
 
-    def make_backbone(self, parts: Parts, *, journal: Path) -> dict[str, Any]:
-        """From scratch: tokenizer, copy warm-up, pretraining. A named backbone is only checked."""
+    def make_backbone(
+        self, parts: Parts, *, journal: Path, checkpoints: Path, resume: bool
+    ) -> dict[str, Any]:
+        """From scratch: tokenizer, copy warm-up, pretraining. A named backbone is only checked.
+
+        `resume` goes on with the pretraining that has a checkpoint; the short warm-up before it is done again.
+        """
         scratch = self._recipe.backbone.scratch
         if scratch is None:
             loaded = self._load(self._source("backbone"), trainable=False)
@@ -83,8 +88,10 @@ class ModelStore:
                 self._recipe.stages.pretrain,
                 seed=self._recipe.seed,
                 dtype=self._recipe.backbone.dtype,
+                checkpoints=checkpoints,
                 journal=journal,
                 reporter=self._reporter,
+                resume=resume,
             )
         with replace_folder(self._folder / "backbone") as folder:
             model.save_pretrained(folder)

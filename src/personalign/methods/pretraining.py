@@ -21,7 +21,7 @@ from personalign.models.precision import Dtype
 from personalign.prompts import UNSELECTED, Prompter
 from personalign.training.examples import Example, grow
 from personalign.training.examples import Path as Target
-from personalign.training.trainer import StageSettings, train_stage
+from personalign.training.trainer import StageSettings, total_steps, train_stage
 
 
 def pretraining_dialogues(recipe: Recipe, parts: Parts) -> tuple[list[Dialogue], dict[str, int]]:
@@ -67,10 +67,15 @@ def pretrain(
     *,
     seed: int,
     dtype: Dtype,
+    checkpoints: Path,
     journal: Path,
     reporter: Reporter,
+    resume: bool = False,
 ) -> dict[str, Any]:
-    """Train `model` in place on whole dialogues, one row in `copy_every` being a copy exercise."""
+    """Train `model` in place on whole dialogues, one row in `copy_every` being a copy exercise.
+
+    Raises Interrupted after Ctrl-C; `resume` then goes on from what is under `checkpoints`.
+    """
     examples = _language_examples(dialogues, prompter)
     if stage.copy_every:
         count = len(examples) // stage.copy_every
@@ -87,19 +92,20 @@ def pretrain(
         max_grad_norm=stage.max_grad_norm,
         weight_decay=stage.weight_decay,
         adam_beta2=stage.adam_beta2,
+        save_every=stage.save_every,
         seed=seed,
         bf16=_bf16(model, dtype),
     )
-    steps = settings.max_steps or max(1, round(settings.epochs * len(examples) / settings.batch_examples))
-    with reporter.task("Pretraining", steps) as advance:
+    with reporter.task("Pretraining", total_steps(trees, settings)) as advance:
         result = train_stage(
             model,
             trees,
             settings=settings,
-            folder=journal.parent / "checkpoints" / "pretrain",
+            folder=checkpoints,
             stage="pretrain",
             journal=journal,
             progress=lambda step, total, values: advance(1),
+            resume=resume,
         )
     if result.interrupted:
         raise Interrupted("pretrain")

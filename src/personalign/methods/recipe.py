@@ -144,7 +144,6 @@ class PretrainStage(Stage):
     """Language modelling on dialogue text; one row in `copy_every` is a copy exercise on persona lines."""
 
     copy_every: Positive | None = 8
-    row_tokens: Positive = 256
 
 
 class AlignStage(Stage):
@@ -221,7 +220,46 @@ def parse_recipe(values: Mapping[str, Any], *, source: str) -> Recipe:
         raise PersonalignError(f"{source}: data: give either `synthetic` or `files`, and not both")
     if (recipe.backbone.name is None) == (recipe.backbone.scratch is None):
         raise PersonalignError(f"{source}: backbone: give either `name` or `scratch`, and not both")
+    _check_stages(recipe, source)
+    _check_shares(recipe, source)
     return recipe
+
+
+def _check_stages(recipe: Recipe, source: str) -> None:
+    """A key that would be read by nothing is a mistake that no run should hide."""
+    stages = recipe.stages
+    if stages.stage2.evaluate_every is not None and not recipe.evaluation.judges:
+        raise PersonalignError(
+            f"{source}: stages.stage2.evaluate_every needs a judge to evaluate with, and evaluation.judges is empty; "
+            "name one, or write stages.stage2.evaluate_every: null"
+        )
+    if stages.stage2.trunk_weight:
+        raise PersonalignError(
+            f"{source}: stages.stage2.trunk_weight has no meaning in stage 2; leave it out"
+        )
+    others = {"pretrain": stages.pretrain, "finetuning": stages.finetuning, "stage1": stages.stage1}
+    for name, stage in others.items():
+        if stage is not None and (stage.evaluate_every is not None or stage.patience is not None):
+            raise PersonalignError(
+                f"{source}: stages.{name}: evaluate_every and patience belong to stage2, which alone is stopped early"
+            )
+
+
+def _check_shares(recipe: Recipe, source: str) -> None:
+    files = recipe.data.files
+    if files is None:
+        return
+    carved = files.align_share + files.stop_share
+    if files.align is not None and abs(carved - 1.0) > 1e-6:
+        raise PersonalignError(
+            f"{source}: data.files.align is given, so data.files.align_share and data.files.stop_share must sum to 1, "
+            f"but sum to {carved:g}"
+        )
+    if files.align is None and carved >= 1.0:
+        raise PersonalignError(
+            f"{source}: data.files.align_share and data.files.stop_share leave nothing of the training file: they sum "
+            f"to {carved:g}; write less than 1"
+        )
 
 
 def read_recipe(path: Path | str) -> dict[str, Any]:
@@ -282,7 +320,8 @@ def _explain(error: ValidationError, source: str) -> str:
             close = difflib.get_close_matches(
                 str(item["loc"][-1]), sorted(_keys_beside(item["loc"])), n=1, cutoff=0.0
             )
-            hint = f"; did you mean `{close[0]}`?" if close else ""
+            parents = [str(part) for part in item["loc"][:-1]]
+            hint = f"; did you mean `{'.'.join([*parents, close[0]])}`?" if close else ""
             problems.append(f"{source}: there is no key `{place}`{hint}")
         elif item["type"] == "missing":
             problems.append(f"{source}: the key `{place}` is missing")

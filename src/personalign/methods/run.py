@@ -49,7 +49,7 @@ from personalign.methods.tables import results_table
 from personalign.models import LoadedModel
 from personalign.prompts import Prompter
 from personalign.training.examples import Example, GrownTree, grow, one_per_example, statistics
-from personalign.training.trainer import StageSettings, train_stage
+from personalign.training.trainer import StageSettings, total_steps, train_stage
 
 # Batches of decoding and of scoring without gradients, in padded tokens.
 INFERENCE_BUDGET = 8192
@@ -220,7 +220,12 @@ class PalRun:
         }
 
     def _backbone(self) -> dict[str, Any]:
-        return self._models.make_backbone(self.parts(), journal=self._journal)
+        checkpoints = self._checkpoints("backbone")
+        record = self._models.make_backbone(
+            self.parts(), journal=self._journal, checkpoints=checkpoints, resume=self._resume
+        )
+        shutil.rmtree(checkpoints)
+        return record
 
     def _fine_tuning_step(self, name: str, stage: Stage, common: dict[str, Any]) -> Step:
         def work() -> dict[str, Any]:
@@ -371,8 +376,7 @@ class PalRun:
             self._say_log_ratio(record["largest_log_ratio"], loaded)
             record["start"] = self._held_out_pairs(loaded)
         checkpoints = self._checkpoints(name)
-        steps = settings.max_steps or max(1, round(settings.epochs * len(examples) / settings.batch_examples))
-        with self._reporter.task(name, steps) as advance:
+        with self._reporter.task(name, total_steps(trees, settings)) as advance:
             result = train_stage(
                 loaded.model,
                 trees,

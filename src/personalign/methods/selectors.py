@@ -28,7 +28,9 @@ class EncoderScorer:
     def __call__(self, dialogue: Dialogue, turns: Turns) -> list[Scores]:
         if not dialogue.persona:
             return [np.zeros(1) for _ in turns]
-        self._encode([*dialogue.persona, *(turn.content for turn in dialogue.messages[: max(turns, default=0)])])
+        self._encode(
+            [*dialogue.persona, *(turn.content for turn in dialogue.messages[: max(turns, default=0)])]
+        )
         lines = self._stack(list(dialogue.persona))
         return [np.append(self._line_scores(dialogue, turn, lines), 0.0) for turn in turns]
 

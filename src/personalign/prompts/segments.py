@@ -38,7 +38,9 @@ class SegmentEncoder:
 
 def _encode(tokenizer: "PreTrainedTokenizerBase", text: str, *, people_wrote_it: bool) -> list[int]:
     if not tokenizer.is_fast:
-        slow: list[int] = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=people_wrote_it)
+        slow: list[int] = tokenizer.encode(
+            text, add_special_tokens=False, split_special_tokens=people_wrote_it
+        )
         return slow
     # The core alone: what transformers wraps around it takes ten times as long as a short piece of text needs.
     core = tokenizer.backend_tokenizer

@@ -370,6 +370,14 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
+def total_steps(trees: Sequence[GrownTree], settings: StageSettings) -> int:
+    """How many optimizer steps a stage takes, if nothing stops it early."""
+    if settings.max_steps is not None:
+        return settings.max_steps
+    batches = ExampleBatches(trees, examples=settings.batch_examples, seed=settings.seed)
+    return math.ceil(settings.epochs * len(batches))
+
+
 def train_stage(
     model: nn.Module,
     trees: Sequence[GrownTree],

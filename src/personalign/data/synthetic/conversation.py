@@ -41,7 +41,7 @@ def converse(
     """A dialogue of 1 to 20 exchanges in which no kind is asked for twice."""
     acts = _plan(rng, exchanges)
     own_facts = [
-        (kind, rng.choice(rules.kind(kind).lines.of(part)).format(value))
+        (kind, rules.dated(rng.choice(rules.kind(kind).lines.of(part)).format(value), partner.since[kind]))
         for kind, value in partner.facts.items()
     ]
     rng.shuffle(own_facts)
@@ -64,7 +64,8 @@ def converse(
         if act == "answer":
             kind = next(known)
             value = person.facts[kind]
-            reply = rng.choice(rules.kind(kind).replies_in(part)).format(value)
+            plain = rng.choice(rules.kind(kind).replies_in(part)).format(value)
+            reply = rules.dated(plain, person.since[kind])
             return Exchange(question(kind), reply, act, kind, value)
         if act == "evade":
             kind = next(strangers)

@@ -15,6 +15,7 @@ Part = Literal["train", "stop", "test"]
 
 PARTS: tuple[Part, ...] = ("train", "stop", "test")
 _FILES = {"en": "english.toml", "zh": "chinese.toml"}
+_FULL_STOP = {"en": " .", "zh": "。"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,16 @@ class Kind:
 class Grammar:
     """Everything that can be said in one language.
 
-    `and_you` hands the partner's own fact back as a question, `remarks` answer such a fact, `evasions` answer
-    a question that no persona line answers, `greetings` and `exchanges` map small talk to its replies.
+    `months` date facts of any kind: who says a fact says the month as well, so that knowing which values belong to
+    a kind is not enough to state it. `and_you` hands the partner's own fact back as a question, `remarks` answer such
+    a fact, `evasions` answer a question that no persona line answers, `greetings` and `exchanges` map small talk to
+    its replies.
     """
 
     language: str
     kinds: tuple[Kind, ...]
+    months: tuple[str, ...]
+    date_frame: str
     and_you: tuple[str, ...]
     remarks: tuple[str, ...]
     evasions: tuple[str, ...]
@@ -66,6 +71,10 @@ class Grammar:
 
     def kind(self, name: str) -> Kind:
         return next(kind for kind in self.kinds if kind.name == name)
+
+    def dated(self, sentence: str, month: str) -> str:
+        """A line or reply that says since when; it ends with the language's full stop."""
+        return self.date_frame.format(sentence.removesuffix(_FULL_STOP[self.language]), month)
 
     def join(self, *sentences: str) -> str:
         """Sentences one after the other, as the language spaces them."""
@@ -101,6 +110,8 @@ def grammar(language: str) -> Grammar:
             )
             for number, (name, row) in enumerate(table["kinds"].items())
         ),
+        months=tuple(table["dates"]["months"].split()),
+        date_frame=table["dates"]["frame"],
         and_you=tuple(talk["and_you"]),
         remarks=tuple(talk["remarks"]),
         evasions=tuple(talk["evasions"]),
@@ -131,7 +142,7 @@ def _persona_lines(row: Mapping[str, Any], patterns: Sequence[str], *, number: i
 def vocabulary(language: str) -> list[str]:
     """Every token of the grammar, unseen values included, sorted: English words and marks, or characters."""
     rules = grammar(language)
-    texts = list(rules.talk())
+    texts = [*rules.talk(), *rules.months, rules.date_frame.replace("{}", "")]
     for kind in rules.kinds:
         texts += kind.seen + kind.unseen
         for wordings in (kind.lines, kind.questions, kind.replies):
@@ -151,6 +162,11 @@ def find_values(text: str, *, language: str) -> Iterator[tuple[str, str]]:
         yield kind_of[match.group()], match.group()
 
 
+def find_months(text: str, *, language: str) -> tuple[str, ...]:
+    """The months that `text` names, in order of mention."""
+    return tuple(match.group() for match in _month_pattern(language).finditer(text.lower()))
+
+
 def replace_values(text: str, values: Mapping[str, str], *, language: str) -> str:
     """`text` with every value that is a key of `values` replaced."""
     return _value_pattern(language).sub(lambda match: values.get(match.group(), match.group()), text)
@@ -159,6 +175,12 @@ def replace_values(text: str, values: Mapping[str, str], *, language: str) -> st
 @functools.cache
 def _kind_of_value(language: str) -> dict[str, str]:
     return {value: kind.name for kind in grammar(language).kinds for value in kind.seen + kind.unseen}
+
+
+@functools.cache
+def _month_pattern(language: str) -> re.Pattern[str]:
+    choices = "|".join(grammar(language).months)
+    return re.compile(rf"(?<![a-z])(?:{choices})(?![a-z])" if language == "en" else choices)
 
 
 @functools.cache

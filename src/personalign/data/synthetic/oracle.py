@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from personalign.data.synthetic.grammar import Kind, Part, find_values, grammar
+from personalign.data.synthetic.grammar import Kind, Part, find_months, find_values, grammar
 
 Label = Literal["entailment", "neutral", "contradiction"]
 LABELS: tuple[Label, ...] = ("entailment", "neutral", "contradiction")
@@ -46,7 +46,8 @@ class SyntheticOracle:
         """One label per pair.
 
         entailment: of the kinds that the line states, the reply states one, and only with the line's value;
-        contradiction: it states one with another value (with or without the right one); neutral: none.
+        contradiction: it states one with another value (with or without the right one) or another month; neutral:
+        none.
         """
         return [self._label(line, reply) for line, reply in pairs]
 
@@ -61,7 +62,11 @@ class SyntheticOracle:
         ]
         if not common:
             return "neutral"
-        return "entailment" if all(told == own for told, own in common) else "contradiction"
+        told_since = set(find_months(reply, language=self.language))
+        since = set(find_months(line, language=self.language))
+        # A reply may leave the month out; one that names another is wrong.
+        dated_right = not told_since or not since or told_since == since
+        return "entailment" if dated_right and all(told == own for told, own in common) else "contradiction"
 
 
 def nli_pairs(language: str, *, size: int, seed: int, part: Part = "train") -> list[NliPair]:
@@ -79,17 +84,20 @@ def _pairs(language: str, rng: random.Random, *, size: int, part: Part) -> Itera
     ]
     silent = rules.remarks + rules.evasions + tuple(answers)
 
-    def reply(kind: Kind, value: str) -> str:
-        return rng.choice(kind.replies_in(part)).format(value)
+    def reply(kind: Kind, value: str, month: str) -> str:
+        return rules.dated(rng.choice(kind.replies_in(part)).format(value), month)
 
     for number in range(size):
         kind, other_kind = rng.sample(rules.kinds, 2)
         value, other_value = rng.sample(kind.seen, 2)
+        month, other_month = rng.sample(rules.months, 2)
         label = LABELS[number % len(LABELS)]
         if label == "entailment":
-            hypothesis = reply(kind, value)
+            hypothesis = reply(kind, value, month)
         elif label == "contradiction":
-            hypothesis = reply(kind, other_value)
+            hypothesis = rng.choice((reply(kind, other_value, month), reply(kind, value, other_month)))
         else:
-            hypothesis = rng.choice((reply(other_kind, rng.choice(other_kind.seen)), rng.choice(silent)))
-        yield NliPair(rng.choice(kind.lines.of(part)).format(value), hypothesis, label)
+            other = reply(other_kind, rng.choice(other_kind.seen), other_month)
+            hypothesis = rng.choice((other, rng.choice(silent)))
+        premise = rules.dated(rng.choice(kind.lines.of(part)).format(value), month)
+        yield NliPair(premise, hypothesis, label)

@@ -17,9 +17,10 @@ Facts = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """`facts` and the sentences that say them, line i saying fact i."""
+    """`facts`, the month of each, all different, and the sentences that say them, line i saying fact i."""
 
     facts: Facts
+    since: Mapping[str, str]
     lines: tuple[str, ...]
 
 
@@ -55,8 +56,12 @@ def new_partner(rules: Grammar, rng: random.Random, *, part: Part, facing: Facts
 
 
 def _describe(rules: Grammar, rng: random.Random, facts: Facts, *, part: Part) -> Person:
-    lines = (rng.choice(rules.kind(name).lines.of(part)).format(value) for name, value in facts.items())
-    return Person(facts, tuple(lines))
+    since = dict(zip(facts, rng.sample(rules.months, len(facts)), strict=True))
+    lines = (
+        rules.dated(rng.choice(rules.kind(name).lines.of(part)).format(value), since[name])
+        for name, value in facts.items()
+    )
+    return Person(facts, since, tuple(lines))
 
 
 def has_held_out_pair(rules: Grammar, facts: Facts) -> bool:

@@ -1,0 +1,324 @@
+"""A run on files, with LoRA: no test label leaks, the reference is checked, ablations do what Table 5 says."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.methods.made_runs import SilentReporter, prompter, tiny_model
+
+from personalign.data.formats import read_dialogues, write_dialogues
+from personalign.data.synthetic import generate, vocabulary
+from personalign.errors import PersonalignError
+from personalign.methods import pal
+from personalign.methods.models import ModelStore
+from personalign.methods.recipe import Recipe, override, parse_recipe
+from personalign.methods.run import PalRun
+from personalign.models import build_backbone, word_tokenizer
+from personalign.prompts import structure_texts
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backbone, and dialogue files without labels."""
+    folder = tmp_path_factory.mktemp("sources")
+    people = {"train": 12, "align": 2, "stop": 2, "test": 3, "unseen": 2}
+    splits = generate("en", seed=5, people=people, exchanges=3).splits()
+    for name, part in (("train", "train"), ("test", "test")):
+        write_dialogues(folder / f"{name}.jsonl", [replace(item, relevant=None) for item in splits[part]])
+    tokens = word_tokenizer(vocabulary("en"), structure=structure_texts("en"), language="en")
+    model = build_backbone(
+        "llama",
+        vocab_size=len(tokens),
+        width=16,
+        layers=1,
+        heads=2,
+        max_positions=512,
+        bos_id=tokens.bos_token_id,
+        eos_id=tokens.eos_token_id,
+        pad_id=tokens.pad_token_id,
+        seed=1,
+    )
+    model.save_pretrained(folder / "backbone")
+    tokens.save_pretrained(folder / "backbone")
+    return folder
+
+
+def recipe(sources: Path, *assignments: str) -> Recipe:
+    stage = {"learning_rate": 0.01, "batch_examples": 8, "steps": 3, "warmup_steps": 0}
+    values: dict[str, Any] = {
+        "name": "adapted",
+        "data": {
+            "files": {
+                "train": str(sources / "train.jsonl"),
+                "test": str(sources / "test.jsonl"),
+                "align_share": 0.3,
+                "stop_share": 0.2,
+            },
+            "labels": {"method": "idf"},
+        },
+        "backbone": {
+            "name": str(sources / "backbone"),
+            "dtype": "float32",
+            "device": "cpu",
+            "lora": {"r": 2, "alpha": 4},
+        },
+        "prompts": {"max_tokens": 400, "reserve": 20},
+        "stages": {
+            "stage1": {**stage, "trunk_weight": 0.1},
+            "stage2": {**stage, "learning_rate": 0.0005, "sft_weight": 0.5},
+        },
+        "decoding": {"max_new_tokens": 5},
+        "evaluation": {"bootstrap": 10},
+    }
+    return parse_recipe(override(values, assignments), source="adapted.yaml")
+
+
+@pytest.fixture(scope="module")
+def finished(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[PalRun, dict[str, Any]]:
+    torch.set_num_threads(1)
+    pal_run = PalRun(recipe(sources), tmp_path_factory.mktemp("runs") / "adapted", reporter=SilentReporter())
+    return pal_run, pal_run.run()
+
+
+def rows_of(folder: Path, system: str) -> list[dict[str, Any]]:
+    return [
+        json.loads(line) for line in (folder / "predictions" / f"{system}.jsonl").read_text().splitlines()
+    ]
+
+
+def test_only_adapters_are_saved_and_stage_2_goes_on_with_those_of_stage_1(
+    finished: tuple[PalRun, dict[str, Any]], sources: Path
+) -> None:
+    folder = finished[0].folder
+    for place in ("models/stage1", "models/stage2", "model"):
+        names = {path.name for path in (folder / place).iterdir()}
+        assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= names
+        assert not any(name.startswith("model") for name in names)
+        assert json.loads((folder / place / "adapter_config.json").read_text())["modules_to_save"] is None
+    first, second = (
+        load_file(folder / "models" / name / "adapter_model.safetensors") for name in ("stage1", "stage2")
+    )
+    assert first.keys() == second.keys()
+    assert all("lora_" in name for name in first)
+    # Two stages from scratch would differ wholly; three small steps do not.
+    shift = sum(float((second[name] - first[name]).norm()) for name in first)
+    size = sum(float(value.norm()) for value in first.values())
+    assert 0 < shift < 0.5 * size
+    assert any(float(value.norm()) > 0 for name, value in first.items() if "lora_B" in name)
+
+
+def test_the_reference_of_stage_2_is_stage_1(finished: tuple[PalRun, dict[str, Any]]) -> None:
+    record = finished[1]["stage2"]
+    assert record["largest_log_ratio"] <= 1e-4
+    if record["start"]["pairs"]:
+        assert record["start"]["loss"] == pytest.approx(0.693147, abs=1e-5)
+
+
+def test_a_wrong_reference_stops_the_run(
+    finished: tuple[PalRun, dict[str, Any]], tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(finished[0].folder, tmp_path / "run"))
+    honest = pal.with_reference
+
+    def of_the_raw_backbone(loaded: Any, trees: Any, *, budget: int) -> Any:
+        with loaded.model.disable_adapter():
+            return honest(loaded, trees, budget=budget)
+
+    monkeypatch.setattr(pal, "with_reference", of_the_raw_backbone)
+    changed = PalRun(recipe(sources, "stages.stage2.beta=0.3"), folder, reporter=SilentReporter())
+    with pytest.raises(PersonalignError, match="before the first step of DPO"):
+        changed.run()
+    assert not (folder / "steps" / "stage2.json").exists()
+
+
+def test_labels_come_from_the_recipes_method(finished: tuple[PalRun, dict[str, Any]], sources: Path) -> None:
+    for part, dialogues in finished[0].parts().items():
+        assert dialogues, part
+        assert all(dialogue.relevant is not None for dialogue in dialogues)
+    assert all(item.relevant is None for item in read_dialogues(str(sources / "test.jsonl")))
+
+
+def test_no_test_label_or_gold_reply_reaches_a_system_but_oracle(
+    finished: tuple[PalRun, dict[str, Any]], tmp_path: Path, sources: Path
+) -> None:
+    """Other labels, candidates and last replies at test time change no prediction."""
+    first, _ = finished
+    folder = Path(shutil.copytree(first.folder, tmp_path / "run"))
+    test = folder / "data" / "test.jsonl.gz"
+    turned = []
+    for dialogue in read_dialogues(str(test)):
+        last = dialogue.reply_indices()[-1]
+        assert last == len(dialogue.messages) - 1
+        messages = (*dialogue.messages[:last], replace(dialogue.messages[last], content="zebra zebra"))
+        labels = tuple(() if lines else (len(dialogue.persona) - 1,) for lines in dialogue.relevant or ())
+        turned.append(replace(dialogue, messages=messages, relevant=labels))
+    write_dialogues(test, turned)
+    for marker in (folder / "steps").glob("predict-*.json"):
+        marker.unlink()
+    again = PalRun(recipe(sources), folder, reporter=SilentReporter())
+    again.run(until="predict:pal_oracle")
+    for system in ("stage1", "pal_predicted", "pal_random", "pal_unselected"):
+        before, after = (
+            [(row["response"], row["selected"], row["probabilities"]) for row in rows_of(place, system)]
+            for place in (first.folder, folder)
+        )
+        assert before == after, system
+    oracle = [[row["selected"] for row in rows_of(place, "pal_oracle")] for place in (first.folder, folder)]
+    assert oracle[0] != oracle[1]
+
+
+def test_the_share_of_none_is_that_of_the_stopping_part(finished: tuple[PalRun, dict[str, Any]]) -> None:
+    labels = [lines for item in finished[0].parts()["stop"] for lines in item.relevant or ()]
+    share = sum(not lines for lines in labels) / len(labels)
+    for system in ("pal_predicted", "pal_random"):
+        assert finished[1][f"predict:{system}"]["share_of_none"] == share
+
+
+# Which steps there are -------------------------------------------------------------------------------------
+
+
+def names(sources: Path, folder: Path, *assignments: str) -> list[str]:
+    return [
+        step.name for step in PalRun(recipe(sources, *assignments), folder, reporter=SilentReporter()).steps()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ablation", "stages", "after_last"),
+    [
+        ("none", ["stage1", "rejected", "stage2"], ("stage1", "rejected")),
+        ("without_mix", ["rejected", "stage2"], ("backbone", "rejected")),
+        ("without_alignment", ["stage1"], ("backbone",)),
+        ("only_selection", ["stage1", "rejected", "stage2"], ("stage1", "rejected")),
+        ("only_generation", ["stage1", "rejected", "stage2"], ("stage1", "rejected")),
+        ("without_pairs", ["stage1", "stage2"], ("stage1",)),
+    ],
+)
+def test_ablations_are_steps_left_out(
+    sources: Path, tmp_path: Path, ablation: str, stages: list[str], after_last: tuple[str, ...]
+) -> None:
+    pal_run = PalRun(recipe(sources, f"ablation={ablation}"), tmp_path, reporter=SilentReporter())
+    steps = {step.name: step for step in pal_run.steps()}
+    found = [name for name in steps if not name.startswith("predict:")]
+    assert found == ["data", "backbone", *stages, "results"]
+    assert steps[stages[-1]].after == after_last
+    assert pal_run.final_stage == stages[-1]
+    assert steps["predict:pal_predicted"].after == (stages[-1],)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "ablation", ["without_mix", "without_alignment", "only_selection", "only_generation", "without_pairs"]
+)
+def test_ablations_run_to_their_table(sources: Path, tmp_path: Path, ablation: str) -> None:
+    records = PalRun(recipe(sources, f"ablation={ablation}"), tmp_path, reporter=SilentReporter()).run()
+    assert records["results"]["systems"][-1] == "pal_oracle"
+    assert (tmp_path / "table.md").is_file()
+
+
+def test_without_pairs_trains_on_gold_replies(
+    sources: Path, tmp_path: Path, finished: tuple[PalRun, dict[str, Any]]
+) -> None:
+    folder = Path(shutil.copytree(finished[0].folder, tmp_path / "run"))
+    changed = PalRun(recipe(sources, "ablation=without_pairs"), folder, reporter=SilentReporter())
+    record = changed.run(until="stage2")["stage2"]
+    assert "start" not in record
+    assert record["trees"]["examples"] == sum(len(item.reply_indices()) for item in changed.parts()["align"])
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert "loss_reply" in rows[-1]
+    assert "dpo_loss" not in rows[-1]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "redone"),
+    [
+        ("stages.stage2.beta=0.2", "stage2"),
+        ("stages.stage1.steps=2", "stage1"),
+        ("decoding.max_new_tokens=4", "rejected"),
+        ("prompts.history=3", "stage1"),
+        ("evaluation.bootstrap=9", "results"),
+        ("selector.kind=encoder", "predict:stage1"),
+        ("data.labels.threshold=0.5", "data"),
+        ("seed=2", "backbone"),
+    ],
+)
+def test_a_change_redoes_what_it_decides_and_nothing_before(
+    finished: tuple[PalRun, dict[str, Any]], sources: Path, assignment: str, redone: str
+) -> None:
+    changed = PalRun(recipe(sources, assignment), finished[0].folder, reporter=SilentReporter())
+    states = {item.step.name: item.state for item in changed.plan()}
+    order = list(states)
+    assert states[redone] == "changed"
+    assert all(states[name] == "done" for name in order[: order.index(redone)])
+
+
+@pytest.mark.parametrize("method", ["nli", "cosine"])
+def test_who_labels_decides_the_data(sources: Path, tmp_path: Path, method: str) -> None:
+    key = {"nli": "evaluation.judges=[other]", "cosine": "selector.encoder=other"}[method]
+    first, second = (
+        PalRun(
+            recipe(sources, f"data.labels.method={method}", *more), tmp_path, reporter=SilentReporter()
+        ).plan()[0]
+        for more in ((), (key,))
+    )
+    assert first.fingerprint != second.fingerprint
+
+
+def test_only_its_own_stages_systems_are_compared(sources: Path, tmp_path: Path) -> None:
+    tuned = names(sources, tmp_path, "stages.finetuning={learning_rate: 0.1}")
+    assert "finetuning" in tuned
+    assert "predict:finetuning" in tuned
+    assert "predict:finetuning" not in names(sources, tmp_path)
+    assert not [name for name in tuned if "unseen" in name or "swapped" in name]
+
+
+# The optimizer ---------------------------------------------------------------------------------------------
+
+
+def test_lora_plus_gives_b_its_own_learning_rate(sources: Path, tmp_path: Path) -> None:
+    made = recipe(sources, "backbone.lora.plus_ratio=16", "stages.stage1.adam_beta2=0.95")
+    store = ModelStore(made, tmp_path, reporter=SilentReporter())
+    loaded = store.open("backbone", trainable=True)
+    optimizer = store.optimizer(loaded, made.stages.stage1)
+    assert optimizer is not None
+    rate_of = {id(value): group["lr"] for group in optimizer.param_groups for value in group["params"]}
+    trained = {name: value for name, value in loaded.model.named_parameters() if value.requires_grad}
+    assert len(rate_of) == len(trained)
+    for name, value in trained.items():
+        assert rate_of[id(value)] == pytest.approx(0.16 if "lora_B" in name else 0.01)
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.95)}
+    plain = recipe(sources, "backbone.lora.plus_ratio=null")
+    assert (
+        ModelStore(plain, tmp_path, reporter=SilentReporter()).optimizer(loaded, plain.stages.stage1) is None
+    )
+
+
+def test_without_lora_the_whole_model_trains(sources: Path, tmp_path: Path) -> None:
+    made = recipe(sources, "backbone.lora=null")
+    store = ModelStore(made, tmp_path, reporter=SilentReporter())
+    loaded = store.open("backbone", trainable=True)
+    assert all(value.requires_grad for value in loaded.model.parameters())
+    assert store.optimizer(loaded, made.stages.stage1) is None
+    with torch.no_grad():
+        next(iter(loaded.model.parameters())).add_(1.0)
+    store.save("stage1", loaded)
+    again = store.open("stage1")
+    assert all(
+        torch.equal(value, again.model.state_dict()[name])
+        for name, value in loaded.model.state_dict().items()
+    )
+    # A model that is only read is kept; one that is to be trained is read afresh.
+    assert store.open("stage1") is again
+    assert store.open("stage1", trainable=True) is not again
+
+
+def test_made_prompts_know_the_made_models_words() -> None:
+    """The helpers' own check: no unknown token in what the tests above compare."""
+    loaded, made = tiny_model(), prompter()
+    assert loaded.tokenizer.get_vocab() == made.tokenizer.get_vocab()
+    assert loaded.tokenizer.unk_token_id not in made.reply_target("yes i have a dog .")
