@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from tests.decoding.tiny_chat_models import chat_model, publish
@@ -259,42 +259,46 @@ class Keyboard:
     def press(self, keys: str) -> None:
         os.write(self._terminal, keys.encode())
 
-    def close(self) -> int:
-        try:
-            return self.process.wait(timeout=30)
-        finally:
-            self.process.kill()
-            os.close(self._terminal)
+    def interrupt(self) -> None:
+        # input() does not notice a signal that comes in the instant between its prompt and its waiting.
+        time.sleep(0.3)
+        self.press("\x03")
 
+    def __enter__(self) -> Self:
+        return self
 
-CTRL_C = "\x03"
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._terminal)
 
 
 def test_keys_stop_a_reply_and_leave_the_chat(tmp_path: Path) -> None:
     endless = {"strategy": "sample", "max_new_tokens": 7000}
     loaded = chat_model(max_positions=8192, ends=False)
-    keyboard = Keyboard("chat", str(publish(tmp_path / "endless", loaded, decoding=endless)), *LINES)
     saved = tmp_path / "saved.jsonl"
-    keyboard.wait_for("you> ")
-    keyboard.press("any pets ?\n")
-    keyboard.wait_for("bot> ")
-    keyboard.press(CTRL_C)
-    keyboard.wait_for("(stopped)")
-    keyboard.wait_for("you> ")
-    keyboard.press(CTRL_C)
-    keyboard.wait_for("(Ctrl-C again or Ctrl-D to quit)")
-    keyboard.press("你好 🐶\n")
-    keyboard.wait_for("bot> ")
-    keyboard.press(CTRL_C)
-    keyboard.wait_for("(stopped)")
-    keyboard.wait_for("you> ")
-    keyboard.press(f"/save {saved}\n")
-    keyboard.wait_for("(saved: ")
-    keyboard.wait_for("you> ")
-    keyboard.press(CTRL_C)
-    keyboard.wait_for("to quit)")
-    keyboard.press(CTRL_C)
-    assert keyboard.close() == 0
+    with Keyboard("chat", str(publish(tmp_path / "endless", loaded, decoding=endless)), *LINES) as keyboard:
+        keyboard.wait_for("you> ")
+        keyboard.press("any pets ?\n")
+        keyboard.wait_for("bot> ")
+        keyboard.interrupt()
+        keyboard.wait_for("(stopped)")
+        keyboard.wait_for("you> ")
+        keyboard.interrupt()
+        keyboard.wait_for("(Ctrl-C again or Ctrl-D to quit)")
+        keyboard.press("你好 🐶\n")
+        keyboard.wait_for("bot> ")
+        keyboard.interrupt()
+        keyboard.wait_for("(stopped)")
+        keyboard.wait_for("you> ")
+        keyboard.press(f"/save {saved}\n")
+        keyboard.wait_for("(saved: ")
+        keyboard.wait_for("you> ")
+        keyboard.interrupt()
+        keyboard.wait_for("to quit)")
+        keyboard.wait_for("you> ")
+        keyboard.interrupt()
+        assert keyboard.process.wait(timeout=30) == 0
     [dialogue] = read_dialogues(saved)
     assert [turn.role for turn in dialogue.messages] == ["user", "assistant"] * 2
     assert dialogue.messages[2].content == "你好 🐶"

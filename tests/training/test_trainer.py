@@ -117,6 +117,21 @@ def test_nll_on_trees_is_the_loss_of_transformers() -> None:
         torch.testing.assert_close(gradient[name], value, atol=1e-5, rtol=1e-4)
 
 
+def test_weighted_nll_on_trees_is_the_weighted_mean_over_sequences() -> None:
+    examples = supervised(trunk=True)
+    paths = [path for example in examples for path in example.paths]
+    assert {path.weight for path in paths} == {1.0, 0.5, 0.2}
+    loss, _, measured = whole_step(grow(examples, budget=10_000), SETTINGS, budget=100)
+    with torch.no_grad():
+        summed = [-float(path_log_probs(tiny_model(), path).sum()) for path in paths]
+    weighted = sum(path.weight * value for path, value in zip(paths, summed, strict=True))
+    assert loss == pytest.approx(weighted / sum(path.weight * len(path.target) for path in paths), abs=1e-5)
+    # What is logged per kind is not weighted.
+    for kind in ("selection", "reply", "trunk"):
+        expected = sum(value for path, value in zip(paths, summed, strict=True) if path.kind == kind)
+        assert measured[f"sum/{kind}"] == pytest.approx(expected, abs=1e-3)
+
+
 def test_dpo_on_trees_is_the_formula_on_sequences() -> None:
     settings = replace(SETTINGS, objective="dpo", beta=0.3, sft_weight=0.5)
     trees = with_reference(grow(pairs(), budget=10_000))

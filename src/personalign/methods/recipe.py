@@ -155,6 +155,8 @@ class AlignStage(Stage):
 
 
 class Stages(_Section):
+    """`finetuning_longer` goes on from `finetuning`, with an optimizer and a schedule of its own."""
+
     copying: CopyStage | None = None
     pretrain: PretrainStage | None = None
     finetuning: Stage | None = None
@@ -222,6 +224,10 @@ def parse_recipe(values: Mapping[str, Any], *, source: str) -> Recipe:
         raise PersonalignError(f"{source}: backbone: give either `name` or `scratch`, and not both")
     _check_stages(recipe, source)
     _check_shares(recipe, source)
+    if recipe.stages.finetuning_longer is not None and recipe.stages.finetuning is None:
+        raise PersonalignError(
+            f"{source}: stages.finetuning_longer goes on from stages.finetuning, which is not there"
+        )
     return recipe
 
 

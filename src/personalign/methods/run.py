@@ -103,12 +103,12 @@ class PalRun:
             ),
             Step("backbone", "Backbone", ("data",), made, self._backbone),
         ]
-        for name, stage in (
-            ("finetuning", stages.finetuning),
-            ("finetuning_longer", stages.finetuning_longer),
+        for name, stage, start in (
+            ("finetuning", stages.finetuning, "backbone"),
+            ("finetuning_longer", stages.finetuning_longer, "finetuning"),
         ):
             if stage is not None:
-                steps.append(self._fine_tuning_step(name, stage, common))
+                steps.append(self._fine_tuning_step(name, stage, common, start=start))
         aligned_from = "backbone"
         if recipe.ablation != "without_mix":
             settings = {**common, "stage": stages.stage1.model_dump()}
@@ -142,7 +142,7 @@ class PalRun:
             systems.append(System("finetuning", "fine-tuning", "finetuning", "unselected"))
         if stages.finetuning_longer is not None:
             systems.append(
-                System("finetuning_longer", "fine-tuning, 1.5x updates", "finetuning_longer", "unselected")
+                System("finetuning_longer", "fine-tuning, longer", "finetuning_longer", "unselected")
             )
         final = self.final_stage
         if final == "stage2" and recipe.ablation != "without_mix":
@@ -227,16 +227,16 @@ class PalRun:
         shutil.rmtree(checkpoints)
         return record
 
-    def _fine_tuning_step(self, name: str, stage: Stage, common: dict[str, Any]) -> Step:
+    def _fine_tuning_step(self, name: str, stage: Stage, common: dict[str, Any], *, start: str) -> Step:
         def work() -> dict[str, Any]:
             dropped = pal.Dropped()
             examples = pal.fine_tuning(
                 self.parts()["train"], self.prompter(), dropped=dropped, trunk_weight=stage.trunk_weight
             )
-            loaded = self._models.open("backbone", trainable=True)
+            loaded = self._models.open(start, trainable=True)
             return self._train(name, loaded, examples, stage, dropped)
 
-        return Step(name, "Fine-tuning", ("backbone",), {**common, "stage": stage.model_dump()}, work)
+        return Step(name, "Fine-tuning", (start,), {**common, "stage": stage.model_dump()}, work)
 
     def _stage1(self) -> dict[str, Any]:
         stage, dropped = self.recipe.stages.stage1, pal.Dropped()

@@ -40,7 +40,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 def summary_rows(results: Results) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the one table that a run prints: the first judge, the headline metrics."""
-    header = ["system", "states line", "contradicts", "selects", "none", "BLEU-1", "perplexity"]
+    header = ["system", "states", "contra.", "selects", "none", "BLEU-1", "ppl"]
     rows = []
     for system in results.values():
         judged = _first_judge(system)
@@ -69,8 +69,8 @@ def results_table(results: Results) -> str:
         "",
         "## At a glance",
         "",
-        "*States line*: share of the turns labelled with a line whose reply entails that line (`recall`); "
-        "*contradicts*: `contradict_rate` over all turns, both by the first judge; *selects*: share of all turns on "
+        "*States*: share of the turns labelled with a line whose reply entails that line (`recall`); "
+        "*contra.*: `contradict_rate` over all turns, both by the first judge; *selects*: share of all turns on "
         "which the right line or none was selected; *none*: share of turns on which none was.",
         "",
         *markdown(*summary_rows(results)),
