@@ -30,7 +30,9 @@ def load_dialogues() -> list[Dialogue]:
         )
     path = Path(folder) / FILE
     if not path.exists():
-        raise PersonalignError(f"{path} does not exist; PERSONALIGN_DATA must name the folder that holds {FILE}")
+        raise PersonalignError(
+            f"{path} does not exist; PERSONALIGN_DATA must name the folder that holds {FILE}"
+        )
     return read_dialogues(path)
 
 
@@ -89,6 +91,7 @@ def read_workload(folder: Path, *, stage: str, history: str, dialogues: int) -> 
     """What `write_workload` wrote, of the first `dialogues` dialogues."""
     rows = json.loads((folder / f"{stage}-{history}.json").read_text(encoding="utf-8"))
     examples = [
-        Example(row["dialogue"], row["turn"], tuple(TargetPath(**path) for path in row["paths"])) for row in rows
+        Example(row["dialogue"], row["turn"], tuple(TargetPath(**path) for path in row["paths"]))
+        for row in rows
     ]
     return first_dialogues(examples, dialogues)

@@ -18,7 +18,9 @@ def build_model(size: str) -> Any:
     from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
     if size == "124M":
-        config: Any = GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, pad_token_id=2, eos_token_id=1)
+        config: Any = GPT2Config(
+            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, pad_token_id=2, eos_token_id=1
+        )
     else:
         width, layers, inner, heads = (320, 6, 960, 5) if size == "10M" else (512, 8, 1536, 8)
         config = LlamaConfig(

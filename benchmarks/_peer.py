@@ -29,7 +29,9 @@ class _TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
         return dataset
 
 
-def make_trainer(model: Any, examples: Sequence[Example], *, job: Job, folder: str, precompute: bool = True) -> Any:
+def make_trainer(
+    model: Any, examples: Sequence[Example], *, job: Job, folder: str, precompute: bool = True
+) -> Any:
     """A trainer of the job's stage. With `precompute`, a DPO trainer scores the reference before this returns."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(job.workload / "tokenizer")
     rows_per_step = BATCH_EXAMPLES * (2 if job.stage == "stage1" else 1)

@@ -78,7 +78,7 @@ def markers(folder: Path) -> dict[str, int]:
 def test_it_ends_with_a_sample_a_table_and_one_json_object(finished: tuple[Path, Result]) -> None:
     folder, result = finished
     assert "A person whom the model never met:" in result.stdout
-    assert "states line" in result.stdout
+    assert "states" in result.stdout
     assert f"personalign chat {folder}" in result.stdout.replace("\n", "")
     printed = last_json(result)
     assert printed["run"] == str(folder)
@@ -340,9 +340,9 @@ def check_chinese(folder: Path, until: str) -> None:
         (["run", "quickstrat"], "'quickstrat' is neither a file nor a shipped recipe; those are pal-"),
         (
             ["run", "quickstart", "--set", "stages.stge1.epochs=1"],
-            "no key `stages.stge1`; did you mean `stage1`?",
+            "no key `stages.stge1`; did you mean `stages.stage1`?",
         ),
-        (["run", "quickstart", "--set", "data.synthetic.tests=1"], "did you mean `test`?"),
+        (["run", "quickstart", "--set", "data.synthetic.tests=1"], "did you mean `data.synthetic.test`?"),
         (["quickstart", "--set", "sed=1"], "no key `sed`; did you mean `seed`?"),
         (["run", "quickstart", "--set", "seed"], "--set seed: write --set key.key=value"),
         (["run", "quickstart", "--set", "seed=[1"], "--set seed=[1: the value is not YAML"),

@@ -36,7 +36,7 @@ def chat_model(
     max_positions: int = 512,
     ends: bool = True,
 ) -> LoadedModel:
-    """`ends=False` makes the end token the least likely of all."""
+    """`ends=False` keeps the end token's logit at 0, which is never among the largest."""
     tokens = tokenizer_of(tokenizer)
     model = build_backbone(
         shape,  # type: ignore[arg-type]

@@ -101,12 +101,14 @@ def test_the_papers_settings(name: str) -> None:
 )
 def test_an_unknown_key_is_fatal_and_the_nearest_right_one_is_named(place: str, right: str) -> None:
     message = mistake(changed(f"{place}=3"))
-    assert f"mine.yaml: there is no key `{place}`; did you mean `{right}`?" in message
+    *parents, _ = place.split(".")
+    nearest = ".".join([*parents, right])
+    assert f"mine.yaml: there is no key `{place}`; did you mean `{nearest}`?" in message
 
 
 def test_keys_of_optional_sections_are_checked_too() -> None:
     values = minimal_values() | {"data": {"files": {"train": "a", "test": "b", "pretran": []}}}
-    assert "no key `data.files.pretran`; did you mean `pretrain`?" in mistake(values)
+    assert "no key `data.files.pretran`; did you mean `data.files.pretrain`?" in mistake(values)
     values = minimal_values() | {"backbone": {"name": "x", "lora": {"ranks": 3}}}
     assert "no key `backbone.lora.ranks`" in mistake(values)
 

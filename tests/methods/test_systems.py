@@ -202,7 +202,7 @@ def test_tables_show_every_metric_under_its_name(tmp_path: Path) -> None:
     assert "## Consistency, words" in table
     assert "### On turns labelled none" in table
     header, rows = summary_rows(results)
-    assert header[:5] == ["system", "states line", "contradicts", "selects", "none"]
+    assert header[:5] == ["system", "states", "contra.", "selects", "none"]
     assert rows[1][:5] == ["PAL", "1.00", "0.00", "0.50", "0.50"]
     assert rows[1][5:] == [f"{results['pal']['bleu-1/coco']:.1f}", f"{math.exp(12 / 14):.2f}"]
     assert [cell for cell in rows[0] if cell == "-"] == ["-"] * 3

@@ -49,6 +49,17 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def quieten() -> None:
+    """Keep transformers from talking over our own words and bars. Imports it: call it where it is needed anyway."""
+    import warnings
+
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
 def output_console() -> Console:
     """For results: standard output, without inventing colours where it is not a terminal."""
     return Console(file=sys.stdout, highlight=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from personalign.cli._conversation import Conversation
-from personalign.cli._output import emit_json, message_console
+from personalign.cli._output import emit_json, message_console, quieten
 from personalign.cli._persona import checked, read_persona
 from personalign.cli._terminal import Terminal
 from personalign.errors import PersonalignError
@@ -60,6 +60,8 @@ def chat(
     lines = _persona_lines(persona, line or [])
     from personalign.decoding.chat import ChatSession
     from personalign.methods.opening import open_model
+
+    quieten()
 
     message_console().print(f"Loading {source} ...", markup=False, style="dim", soft_wrap=True)
     model = open_model(source, device=device, seed=seed)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from personalign.cli._counting import counting
-from personalign.cli._output import emit_json, output_console
+from personalign.cli._output import emit_json, output_console, quieten
 from personalign.errors import PersonalignError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def train(
     """
     from personalign.evaluation.judge_training import JudgeTraining, train_judge
 
-    _quiet_transformers()
+    quieten()
     config = JudgeTraining(
         data=data,
         out=out,
@@ -110,7 +110,7 @@ def evaluate(
     from personalign.evaluation.nli_data import read_nli_rows
     from personalign.evaluation.nli_judge import load_judge
 
-    _quiet_transformers()
+    quieten()
     all_rows = read_nli_rows(data)
     rows = [row for row in all_rows if row.split == split]
     if not rows:
@@ -136,11 +136,3 @@ def _table(scores: dict[str, Any]) -> "Table":
     for label, row in scores["confusion"].items():
         table.add_row(label, *(f"{count:,}" for count in row.values()))
     return table
-
-
-def _quiet_transformers() -> None:
-    """Its report of the new classification head, and its own bars, would alarm and clutter."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from personalign.cli._counting import counting
-from personalign.cli._output import emit_json, output_console
+from personalign.cli._output import emit_json, output_console, quieten
 from personalign.data.dialogue import Dialogue
 from personalign.errors import PersonalignError
 
@@ -94,6 +94,8 @@ def _labeller(
     progress: "Progress",
 ) -> "Labeller":
     from personalign.labels.labeller import CosineIdfLabeller, CosineLabeller, IdfOverlapLabeller, NliLabeller
+
+    quieten()
 
     labeller: Labeller
     if method == "nli":

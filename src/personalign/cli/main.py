@@ -2,9 +2,7 @@
 
 import contextlib
 import importlib
-import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -137,12 +135,4 @@ app = build_app()
 
 
 def main() -> None:
-    _quieten()
     app(prog_name="personalign")
-
-
-def _quieten() -> None:
-    """Keep libraries from talking over our own words and bars; what the user has set wins."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from personalign.cli._output import emit_json, output_console
+from personalign.cli._output import emit_json, output_console, quieten
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 # What a finished run lays beside its model for the chat.
@@ -19,6 +19,8 @@ def merge(
 ) -> None:
     """Merge an adapter into its backbone, for tools that want a single model."""
     from personalign.models.adapters import merge_adapter
+
+    quieten()
 
     merge_adapter(adapter, out, beside=(CARD,))
     output_console().print(f"merged model in {out}", markup=False, soft_wrap=True)

@@ -29,6 +29,7 @@ def quickstart(
     )
     from personalign.methods.run import PalRun
 
+    _output.quieten()
     recipe = load_recipe("quickstart", set_ or [])
     start = time.monotonic()
     pal_run = PalRun(recipe, out, reporter=TerminalReporter(), resume=resume)

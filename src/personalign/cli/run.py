@@ -69,6 +69,7 @@ def run(
     """Run a recipe: data, backbone, training, alignment, decoding, table. A finished step is not run again."""
     from personalign.methods.run import PalRun
 
+    _output.quieten()
     chosen = load_recipe(recipe, set_ or [])
     folder = out or Path("runs") / chosen.name
     pal_run = PalRun(chosen, folder, reporter=TerminalReporter(), resume=resume)

@@ -13,6 +13,7 @@ from personalign.errors import PersonalignError
 from personalign.trees.masks import attention_masks
 from personalign.trees.packing import PackedBatch, batches_under, pack, separate
 from personalign.trees.plan import PACKED, ScoringPlan
+from personalign.trees.segments import attending_in, segments_of
 from personalign.trees.splitting import split
 from personalign.trees.tree import DialogueTree
 
@@ -29,12 +30,13 @@ def token_log_probs(model: nn.Module, batch: PackedBatch, *, plan: ScoringPlan =
     _check_length(batch, plan=plan)
     if plan.mode == "packed":
         _check_attention(model, plan=plan)
-        masks = attention_masks(batch, plan=plan, dtype=_compute_dtype(model))
-        arguments = {"attention_mask": masks, "position_ids": batch.position_ids}
+        mask = attention_masks(batch, plan=plan, dtype=_compute_dtype(model))
+        arguments = {"attention_mask": mask, "position_ids": batch.position_ids}
     else:
         # Right padding after a causal path changes nothing before it, so the model's own causal mask serves.
-        arguments = {"attention_mask": _not_padding(batch).long()}
-    with _kernels(batch, plan=plan), only_rows(model, batch.rows):
+        mask = _not_padding(batch).long()
+        arguments = {"attention_mask": mask}
+    with _kernels(batch, plan=plan, mask=mask), only_rows(model, batch.rows):
         output = model(input_ids=batch.input_ids, use_cache=False, **arguments)
     logits = output.logits[0].float()
     return -nn.functional.cross_entropy(logits, batch.targets, reduction="none")
@@ -97,13 +99,21 @@ def _check_attention(model: nn.Module, *, plan: ScoringPlan) -> None:
         )
 
 
+def _kernels(batch: PackedBatch, *, plan: ScoringPlan, mask: Any) -> contextlib.AbstractContextManager[None]:
+    """What a CPU needs beside the masks: sdpa skips what no token sees, flex_attention runs uncompiled."""
+    on_cpu = batch.input_ids.device.type == "cpu"
+    if on_cpu and plan.attention == "flex_attention":
+        return _uncompiled()
+    # Where layers differ in what they see, each is left to its own mask.
+    if on_cpu and plan.attention == "sdpa" and plan.mode == "packed" and isinstance(mask, Tensor):
+        return attending_in(segments_of(mask[:, 0], node=batch.node), mask=mask)
+    return contextlib.nullcontext()
+
+
 @contextlib.contextmanager
-def _kernels(batch: PackedBatch, *, plan: ScoringPlan) -> Iterator[None]:
+def _uncompiled() -> Iterator[None]:
     """On a CPU flex_attention has no backward, and with changing lengths its compiled forward fails to build
     (torch 2.13 writes C++ that the compiler rejects): there it runs uncompiled, without gradients."""
-    if plan.attention != "flex_attention" or batch.input_ids.device.type != "cpu":
-        yield
-        return
     if torch.is_grad_enabled():
         raise PersonalignError(
             "flex_attention cannot train on a CPU: torch has no backward pass for it there; "
