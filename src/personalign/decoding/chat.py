@@ -8,7 +8,7 @@ from personalign.data.dialogue import Dialogue
 from personalign.decoding.forest import Forest
 from personalign.decoding.generation import DecodingSettings, Grown, generate
 from personalign.decoding.plain import plain_generate
-from personalign.decoding.respond import Selection, _choices
+from personalign.decoding.respond import Selection, choose_lines
 from personalign.decoding.selection import Choice
 from personalign.errors import PersonalignError
 from personalign.models import LoadedModel, autocast
@@ -88,7 +88,7 @@ class ChatSession:
                 # Scoring needs the logits of the prompt's last token, and the cache holds no logits.
                 forest = self._new_forest()
         with self._inference():
-            [[choice]] = _choices(
+            [[choice]] = choose_lines(
                 self.loaded, forest, self.prompter, [dialogue], [[turn]], selection=self.selection
             )
         self._forest = forest or self._forest

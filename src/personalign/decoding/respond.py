@@ -172,7 +172,7 @@ def _answer(
     packed = loaded.plan.mode == "packed"
     forest = Forest(loaded.model, rows=len(dialogues), plan=loaded.plan) if packed else None
     with _inference(loaded):
-        choices = _choices(loaded, forest, prompter, dialogues, turns, selection=selection)
+        choices = choose_lines(loaded, forest, prompter, dialogues, turns, selection=selection)
         prompts = [
             [
                 list(prompter.reply(dialogue, turn, line=UNSELECTED if choice is None else choice.line))
@@ -180,14 +180,12 @@ def _answer(
             ]
             for dialogue, at, chosen in zip(dialogues, turns, choices, strict=True)
         ]
-        names = [
-            [f"{dialogue.id}/{turn}" for turn in at] for dialogue, at in zip(dialogues, turns, strict=True)
-        ]
+        names = _names(dialogues, turns, range(len(dialogues)))
         grown = _continue(loaded, prompter, prompts, decoding=decoding, names=names, forest=forest)
     return choices, grown
 
 
-def _choices(
+def choose_lines(
     loaded: LoadedModel,
     forest: Forest | None,
     prompter: Prompter,

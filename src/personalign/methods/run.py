@@ -53,6 +53,12 @@ from personalign.training.trainer import StageSettings, total_steps, train_stage
 
 # Batches of decoding and of scoring without gradients, in padded tokens.
 INFERENCE_BUDGET = 8192
+TITLES = {
+    "finetuning": "Fine-tuning",
+    "finetuning_longer": "Fine-tuning, longer",
+    "stage1": "PAL stage 1",
+    "stage2": "PAL stage 2",
+}
 
 
 class PalRun:
@@ -112,7 +118,7 @@ class PalRun:
         aligned_from = "backbone"
         if recipe.ablation != "without_mix":
             settings = {**common, "stage": stages.stage1.model_dump()}
-            steps.append(Step("stage1", "PAL stage 1", ("backbone",), settings, self._stage1))
+            steps.append(Step("stage1", TITLES["stage1"], ("backbone",), settings, self._stage1))
             aligned_from = "stage1"
         if recipe.ablation != "without_alignment":
             settings = {**common, "decoding": recipe.decoding.model_dump()}
@@ -122,7 +128,7 @@ class PalRun:
             stage2 = {**settings, "stage": stages.stage2.model_dump()}
             if stages.stage2.evaluate_every is not None:
                 stage2 |= {"judge": recipe.evaluation.judges[:1], "selector": recipe.selector.model_dump()}
-            steps.append(Step("stage2", "PAL stage 2", (aligned_from, *rejected), stage2, self._stage2))
+            steps.append(Step("stage2", TITLES["stage2"], (aligned_from, *rejected), stage2, self._stage2))
         settings = {"decoding": recipe.decoding.model_dump(), "selector": recipe.selector.model_dump()}
         systems = self.systems()
         for system in systems:
@@ -236,7 +242,7 @@ class PalRun:
             loaded = self._models.open(start, trainable=True)
             return self._train(name, loaded, examples, stage, dropped)
 
-        return Step(name, "Fine-tuning", (start,), {**common, "stage": stage.model_dump()}, work)
+        return Step(name, TITLES[name], (start,), {**common, "stage": stage.model_dump()}, work)
 
     def _stage1(self) -> dict[str, Any]:
         stage, dropped = self.recipe.stages.stage1, pal.Dropped()
@@ -376,7 +382,7 @@ class PalRun:
             self._say_log_ratio(record["largest_log_ratio"], loaded)
             record["start"] = self._held_out_pairs(loaded)
         checkpoints = self._checkpoints(name)
-        with self._reporter.task(name, total_steps(trees, settings)) as advance:
+        with self._reporter.task(TITLES[name], total_steps(trees, settings)) as advance:
             result = train_stage(
                 loaded.model,
                 trees,
