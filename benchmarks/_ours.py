@@ -72,7 +72,7 @@ def log_probs_and_gradient(model: Any, examples: Sequence[Example], *, job: Job)
     for tree in trees:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=job.bf16):
             loss, _ = step_loss(model, [tree], settings=stage_settings(job), plan=PACKED, total=total)
-        loss.backward()
+        torch.autograd.backward(loss)
     norm = float(torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]))
     model.zero_grad()
     return torch.stack([value for example in examples for value in found[example.key]]), norm
