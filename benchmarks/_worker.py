@@ -77,7 +77,7 @@ def fastest_micro_batch(job: Job) -> dict[str, Any]:
             # The first round warms the process up, and its time is written over.
             rates[size] = len(few) / seconds
     best = max(rates, key=lambda size: rates[size])
-    return {"micro_batch": best, "rate": rates[best], "rates": rates}
+    return {"micro_batch": best, "rate": rates[best], "rates": rates, "examples": len(examples)}
 
 
 def agreement(job: Job) -> dict[str, Any]:
@@ -91,7 +91,9 @@ def agreement(job: Job) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         peers, peer_norm = _peer.log_probs_and_gradient(model, examples, job=job, folder=folder)
     return {
-        "paths": len(ours),
+        "branches": len(ours),
+        "ours_mean": float(ours.mean()),
+        "peer_mean": float(peers.mean()),
         "log_prob_difference": float((ours - peers).abs().max()),
         "ours_norm": our_norm,
         "peer_norm": peer_norm,

@@ -19,7 +19,7 @@ from personalign._files import atomic_path, write_json
 from personalign.errors import PersonalignError
 from personalign.training.examples import ExampleBatches, GrownTree
 from personalign.training.objectives import dpo, nll, pair_accuracy
-from personalign.trees import PACKED, PackedBatch, ScoringPlan, batches_under, pack, separate, token_log_probs
+from personalign.trees import PACKED, PackedBatch, ScoringPlan, batch_of, batches_under, token_log_probs
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -204,10 +204,7 @@ def forward_trees(
     model: nn.Module, trees: Sequence[GrownTree], *, plan: ScoringPlan = PACKED
 ) -> tuple[PackedBatch, Tensor]:
     """Pack and score: the batch and the log-probabilities of its scored tokens, branches in the trees' order."""
-    rows = [tree.tree for tree in trees]
-    if plan.mode != "packed":
-        rows = separate(rows)
-    batch = pack(rows).to(next(model.parameters()).device)
+    batch = batch_of(model, [tree.tree for tree in trees], plan=plan)
     return batch, token_log_probs(model, batch, plan=plan)
 
 

@@ -2,7 +2,7 @@
 
 from personalign.trees.packing import PackedBatch, batches_under, pack, separate
 from personalign.trees.plan import PACKED, ScoringPlan
-from personalign.trees.scoring import score, token_log_probs
+from personalign.trees.scoring import batch_of, score, token_log_probs
 from personalign.trees.splitting import split
 from personalign.trees.tree import Branch, DialogueTree
 
@@ -12,6 +12,7 @@ __all__ = [
     "DialogueTree",
     "PackedBatch",
     "ScoringPlan",
+    "batch_of",
     "batches_under",
     "pack",
     "score",

@@ -42,6 +42,19 @@ def token_log_probs(model: nn.Module, batch: PackedBatch, *, plan: ScoringPlan =
     return -nn.functional.cross_entropy(logits, batch.targets, reduction="none")
 
 
+def batch_of(model: nn.Module, trees: Sequence[DialogueTree], *, plan: ScoringPlan = PACKED) -> PackedBatch:
+    """The trees of one forward pass on the model's device, their branches in order, as the plan has it.
+
+    One tree per row, or one branch per row; where empty parts of the mask cost nothing, all trees in one row
+    without padding.
+    """
+    device = next(model.parameters()).device
+    rows = trees if plan.mode == "packed" else separate(trees)
+    if _skips_unseen(plan, device):
+        rows = [DialogueTree.join(rows)]
+    return pack(rows).to(device)
+
+
 def score(
     model: nn.Module,
     trees: Sequence[DialogueTree],
@@ -60,7 +73,6 @@ def score(
         [[log_probs]] = score(model, [tree])
         log_probs.sum()
     """
-    device = next(model.parameters()).device
     packed = plan.mode == "packed"
     rows = [part for tree in trees for part in split(tree, budget=budget)] if packed else separate(trees)
     scored: list[list[Tensor]] = [[] for _ in rows]
@@ -70,7 +82,7 @@ def score(
         with torch.no_grad():
             budget = 0 if plan.mode == "single" else budget
             for indices in batches_under(rows, length=len, budget=budget):
-                batch = pack([rows[index] for index in indices]).to(device)
+                batch = batch_of(model, [rows[index] for index in indices], plan=plan)
                 log_probs = token_log_probs(model, batch, plan=plan).cpu()
                 parts = iter(torch.split(log_probs, batch.branch_lengths().tolist()))
                 for index in indices:
@@ -101,13 +113,19 @@ def _check_attention(model: nn.Module, *, plan: ScoringPlan) -> None:
 
 def _kernels(batch: PackedBatch, *, plan: ScoringPlan, mask: Any) -> contextlib.AbstractContextManager[None]:
     """What a CPU needs beside the masks: sdpa skips what no token sees, flex_attention runs uncompiled."""
-    on_cpu = batch.input_ids.device.type == "cpu"
-    if on_cpu and plan.attention == "flex_attention":
+    device = batch.input_ids.device
+    if plan.attention == "flex_attention" and device.type == "cpu":
         return _uncompiled()
-    # Where layers differ in what they see, each is left to its own mask.
-    if on_cpu and plan.attention == "sdpa" and plan.mode == "packed" and isinstance(mask, Tensor):
+    if _skips_unseen(plan, device):
         return attending_in(segments_of(mask[:, 0], node=batch.node), mask=mask)
     return contextlib.nullcontext()
+
+
+def _skips_unseen(plan: ScoringPlan, device: torch.device) -> bool:
+    """Whether attention runs in segments; where layers differ in what they see, each is left to its own mask."""
+    return (
+        device.type == "cpu" and plan.mode == "packed" and plan.attention == "sdpa" and not plan.layer_types
+    )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ its own node up to itself, and every ancestor up to the offset at which the path
 log-probability of a token depends on nothing but its path, and equals that of the path run alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +69,18 @@ class DialogueTree:
     def __len__(self) -> int:
         """The number of tokens that the tree stores."""
         return self._length
+
+    @classmethod
+    def join(cls, trees: "Iterable[DialogueTree]") -> "DialogueTree":
+        """Several trees as one, in which none sees another; branches in order."""
+        forest = cls()
+        for tree in trees:
+            nodes, tokens = len(forest.nodes), len(forest)
+            for node, values in zip(tree.nodes, tree._values, strict=True):
+                parent = ROOT if node.parent < 0 else nodes + node.parent
+                forest.attach(values, parent=parent, at=node.attach)
+            forest.branches.extend(Branch(branch.scored + tokens) for branch in tree.branches)
+        return forest
 
     def attach(self, tokens: Sequence[int], *, parent: int = ROOT, at: int = 0) -> int:
         """Hang a node off the first `at` tokens of `parent`; return the node's index.
