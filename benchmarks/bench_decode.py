@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -89,20 +90,7 @@ def make_workload(turns: int, *, training: int) -> Workload:
 def train_model(workload: Workload, *, steps: int) -> tuple[LoadedModel, Prompter]:
     texts = (text for dialogue in workload.training for text in _texts(dialogue))
     tokenizer = train_bpe(texts, vocab_size=VOCABULARY)
-    model = build_backbone(
-        "llama",
-        vocab_size=VOCABULARY,
-        width=320,
-        layers=6,
-        heads=5,
-        feed_forward=960,
-        max_positions=1024,
-        bos_id=tokenizer.bos_token_id,
-        eos_id=tokenizer.eos_token_id,
-        pad_id=tokenizer.pad_token_id,
-        seed=0,
-    )
-    loaded = prepare(model, tokenizer, dtype="float32", device=torch.device("cpu"))
+    trained = prepare(new_model(tokenizer), tokenizer, dtype="float32", device=torch.device("cpu"))
     prompter = Prompter(tokenizer, PromptSettings())
     examples = persona_aware_learning(workload.training, prompter, dropped=Dropped(), trunk_weight=1.0)
     settings = StageSettings(
@@ -118,16 +106,34 @@ def train_model(workload: Workload, *, steps: int) -> tuple[LoadedModel, Prompte
     )
     with tempfile.TemporaryDirectory() as folder:
         train_stage(
-            loaded.model,
+            trained.model,
             grow(examples, budget=4096),
             settings=settings,
             folder=Path(folder),
             stage="stage1",
-            plan=loaded.plan,
+            plan=trained.plan,
             progress=_show,
         )
-    loaded.model.eval()
-    return loaded, prompter
+    # A model of its own: training may have left autocast around the other one's forward pass.
+    model = new_model(tokenizer)
+    model.load_state_dict(trained.model.state_dict())
+    return prepare(model, tokenizer, dtype="float32", device=torch.device("cpu")), prompter
+
+
+def new_model(tokenizer: Any) -> Any:
+    return build_backbone(
+        "llama",
+        vocab_size=VOCABULARY,
+        width=320,
+        layers=6,
+        heads=5,
+        feed_forward=960,
+        max_positions=1024,
+        bos_id=tokenizer.bos_token_id,
+        eos_id=tokenizer.eos_token_id,
+        pad_id=tokenizer.pad_token_id,
+        seed=0,
+    )
 
 
 def _texts(dialogue: Dialogue) -> list[str]:

@@ -130,13 +130,13 @@ class _SegmentAttention(torch.autograd.Function):
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, segments: Sequence[Segment], scale: float
     ) -> Tensor:
         result = query.new_empty(query.transpose(1, 2).shape[:-1] + value.shape[-1:])
+        scaled, exact_key = query.float() * scale, key.float()
         shares = []
         for segment in segments:
-            queries, keys, values = _queries(query, segment), _keys(key, segment), _keys(value, segment)
-            mask = segment.mask.expand(len(queries), -1, -1)
-            scores = torch.baddbmm(mask, queries.float(), keys.float().mT, alpha=scale)
+            scores = torch.bmm(_queries(scaled, segment), _keys(exact_key, segment).mT).add_(segment.mask)
             share = torch.softmax(scores, dim=-1).to(value.dtype)
-            result[segment.row, segment.first : segment.last] = torch.bmm(share, values).transpose(0, 1)
+            part = torch.bmm(share, _keys(value, segment))
+            result[segment.row, segment.first : segment.last] = part.transpose(0, 1)
             shares.append(share)
         ctx.save_for_backward(query, key, value, *shares)
         ctx.segments, ctx.scale = segments, scale
@@ -152,11 +152,11 @@ class _SegmentAttention(torch.autograd.Function):
             queries, keys, values = _queries(query, segment), _keys(key, segment), _keys(value, segment)
             to_result = _queries(gradient, segment)
             to_share = torch.bmm(to_result, values.mT)
-            to_scores = torch._softmax_backward_data(to_share, share, -1, share.dtype).mul_(ctx.scale)
+            to_scores = torch._softmax_backward_data(to_share, share, -1, share.dtype)
             to_query[segment.row, :, segment.first : segment.last] = torch.bmm(to_scores, keys)
             _add_to_keys(to_key, segment, torch.bmm(to_scores.mT, queries))
             _add_to_keys(to_value, segment, torch.bmm(share.mT, to_result))
-        return to_query, to_key, to_value, None, None
+        return to_query.mul_(ctx.scale), to_key.mul_(ctx.scale), to_value, None, None
 
 
 def _queries(states: Tensor, segment: Segment) -> Tensor:
