@@ -89,9 +89,9 @@ def attending_in(segments: Sequence[Segment], *, mask: Tensor) -> Iterator[None]
         position_bias: Tensor | None = None,
         softcap: float | None = None,
         **others: Any,
-    ) -> tuple[Tensor, None]:
+    ) -> Any:
         if attention_mask is not mask or dropout or position_bias is not None or softcap is not None:
-            result: tuple[Tensor, None] = usual(
+            return usual(
                 module,
                 query,
                 key,
@@ -103,14 +103,15 @@ def attending_in(segments: Sequence[Segment], *, mask: Tensor) -> Iterator[None]
                 softcap=softcap,
                 **others,
             )
-            return result
         groups = query.shape[1] // key.shape[1]
         if torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
             query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
         key, value = repeat_kv(key, groups), repeat_kv(value, groups)
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        return _SegmentAttention.apply(query, key, value, segments, scale), None  # type: ignore[no-untyped-call]
+        # What is cast is decided here; autocast would take the scores to half precision as well.
+        with torch.autocast("cpu", enabled=False):
+            return _SegmentAttention.apply(query, key, value, segments, scale), None  # type: ignore[no-untyped-call]
 
     ALL_ATTENTION_FUNCTIONS["sdpa"] = attention
     try:
@@ -122,7 +123,7 @@ def attending_in(segments: Sequence[Segment], *, mask: Tensor) -> Iterator[None]
 class _SegmentAttention(torch.autograd.Function):
     """Queries, keys and values [rows, heads, tokens, width] -> [rows, tokens, heads, width].
 
-    Scores and softmax are in fp32 whatever the dtype, as in the kernels that this stands for.
+    Scores and softmax are in fp32 or better, as in the kernels that this stands for.
     """
 
     @staticmethod
@@ -130,7 +131,8 @@ class _SegmentAttention(torch.autograd.Function):
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, segments: Sequence[Segment], scale: float
     ) -> Tensor:
         result = query.new_empty(query.transpose(1, 2).shape[:-1] + value.shape[-1:])
-        scaled, exact_key = query.float() * scale, key.float()
+        precise = torch.promote_types(query.dtype, torch.float32)
+        scaled, exact_key = query.to(precise) * scale, key.to(precise)
         shares = []
         for segment in segments:
             scores = torch.bmm(_queries(scaled, segment), _keys(exact_key, segment).mT).add_(segment.mask)
