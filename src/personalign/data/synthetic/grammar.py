@@ -4,7 +4,7 @@ import functools
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any, Literal
 
@@ -105,7 +105,7 @@ def grammar(language: str) -> Grammar:
                 seen=tuple(row["seen"].split()),
                 unseen=tuple(row["unseen"].split()),
                 lines=_persona_lines(row, table["persona"]["patterns"], number=number),
-                questions=_wordings(row["questions"]),
+                questions=_questions(row, table["asking"]["patterns"]),
                 replies=_wordings(row["replies"]),
             )
             for number, (name, row) in enumerate(table["kinds"].items())
@@ -122,6 +122,15 @@ def grammar(language: str) -> Grammar:
 
 def _wordings(row: Mapping[str, list[str]]) -> Wordings:
     return Wordings(*(tuple(row.get(part, ())) for part in PARTS))
+
+
+def _questions(row: Mapping[str, Any], patterns: Sequence[str]) -> Wordings:
+    """A kind's own questions and, in training, the shared patterns: what is asked for then hangs on the noun alone."""
+    own = _wordings(row["questions"])
+    asked = (pattern.replace("N", row["noun"]) for pattern in patterns)
+    held_out = {*own.stop, *own.test}
+    shared = [question for question in asked if question not in held_out and question not in own.train]
+    return replace(own, train=(*own.train, *shared))
 
 
 def _persona_lines(row: Mapping[str, Any], patterns: Sequence[str], *, number: int) -> Wordings:
