@@ -11,7 +11,8 @@ from torch import Tensor
 
 from _work import BATCH_EXAMPLES, BETA, LEARNING_RATE, MAX_GRAD_NORM, Job
 from personalign.training.examples import Example, GrownTree, grow
-from personalign.training.trainer import StageSettings, step_loss, train_stage
+from personalign.training.step import StageSettings, step_loss
+from personalign.training.trainer import train_stage
 from personalign.trees import PACKED, score
 
 TOKEN_BUDGET = 4096

@@ -39,7 +39,8 @@ from personalign.models import LoadedModel, build_backbone, prepare, train_bpe
 from personalign.models.precision import cpu_has_amx
 from personalign.prompts import Prompter, PromptSettings
 from personalign.training.examples import grow
-from personalign.training.trainer import StageSettings, train_stage
+from personalign.training.step import StageSettings
+from personalign.training.trainer import train_stage
 
 TARGET = 3.0
 PEER_BATCH = 32
@@ -241,7 +242,7 @@ def main() -> int:
     parser.add_argument("--turns", type=int, default=500, help="turns to answer")
     parser.add_argument("--training-dialogues", type=int, default=400, help="dialogues to train on")
     parser.add_argument("--training-steps", type=int, default=400, help="optimizer steps of 16 turns")
-    parser.add_argument("--rounds", type=int, default=2, help="measurements of either side")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of either side")
     arguments = parser.parse_args()
 
     workload = make_workload(arguments.turns, training=arguments.training_dialogues)

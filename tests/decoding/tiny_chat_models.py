@@ -81,6 +81,7 @@ def publish(folder: Path, loaded: LoadedModel, **changes: Any) -> Path:
         "prompts": asdict(prompter.settings),
         "prompt_hash": prompter.hash,
         "none_bias": 0.0,
+        "share_of_none": 0.4,
         "selector": {"kind": "lm", "encoder": None, "discount": 1.0},
         "decoding": {"strategy": "greedy", "max_new_tokens": 12},
         "examples": [["i have a cat .", "i work at night ."], ["i like parrot ."]],

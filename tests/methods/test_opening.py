@@ -32,7 +32,7 @@ def change(folder: Path, **values: Any) -> None:
 def test_a_published_model_brings_what_it_needs(published: Path) -> None:
     model = open_model(published, seed=7)
     assert model.prompter.settings == PromptSettings(max_tokens=256, reserve=32)
-    assert model.selection == Selection("predicted", scorer=None, none_bias=-1.5, seed=7)
+    assert model.selection == Selection("predicted", scorer=None, none_bias=-1.5, share_of_none=0.4, seed=7)
     assert model.decoding == DecodingSettings("greedy", max_new_tokens=12, seed=7)
     assert model.examples == (("i have a cat .", "i work at night ."), ("i like parrot .",))
     assert model.source == str(published)

@@ -19,7 +19,8 @@ from personalign.models.adapters import save_adapter
 from personalign.models.precision import Precision
 from personalign.prompts import UNSELECTED
 from personalign.training.examples import Example, GrownTree, grow, one_per_example
-from personalign.training.trainer import StageSettings, forward_trees, train_stage
+from personalign.training.step import StageSettings, forward_trees
+from personalign.training.trainer import train_stage
 
 Maker = Callable[[list[Dialogue]], list[Example]]
 REJECTED = {"baker": ["no cat .", "yes .", "tea ."], "greeter": ["cat .", "dog ."]}

@@ -15,6 +15,7 @@ from personalign.data.formats import read_dialogues, write_dialogues
 from personalign.data.synthetic import generate, vocabulary
 from personalign.errors import PersonalignError
 from personalign.methods import pal
+from personalign.methods.lineup import final_stage
 from personalign.methods.models import ModelStore
 from personalign.methods.recipe import Recipe, override, parse_recipe
 from personalign.methods.run import PalRun
@@ -207,7 +208,7 @@ def test_ablations_are_steps_left_out(
     found = [name for name in steps if not name.startswith("predict:")]
     assert found == ["data", "backbone", *stages, "results"]
     assert steps[stages[-1]].after == after_last
-    assert pal_run.final_stage == stages[-1]
+    assert final_stage(pal_run.recipe) == stages[-1]
     assert steps["predict:pal_predicted"].after == (stages[-1],)
 
 

@@ -18,15 +18,9 @@ from torch import nn
 from personalign.errors import PersonalignError
 from personalign.training import trainer as trainer_module
 from personalign.training.examples import Example, GrownTree, grow, one_per_example
-from personalign.training.trainer import (
-    StageResult,
-    StageSettings,
-    forward_trees,
-    load_weights,
-    save_weights,
-    step_loss,
-    train_stage,
-)
+from personalign.training.step import StageSettings, forward_trees, step_loss
+from personalign.training.trainer import StageResult, train_stage
+from personalign.training.weights import load_weights, save_weights
 from personalign.trees import PACKED, ScoringPlan, batches_under
 
 SETTINGS = StageSettings(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -103,7 +104,8 @@ def finish(pal_run: "PalRun", records: dict[str, Any], *, json: bool) -> None:
     results = read_results(pal_run.folder) if "results" in records else {}
     if results:
         header, rows = summary_rows(results)
-        table = Table(title=pal_run.recipe.name, title_justify="left")
+        # Without a frame the widest row still fits 80 columns; a cut figure is worse than a plain table.
+        table = Table(title=pal_run.recipe.name, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for index, name in enumerate(header):
             table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
         for row in rows:

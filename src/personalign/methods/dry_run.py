@@ -17,7 +17,7 @@ from personalign.methods.steps import Reporter
 from personalign.models import LoadedModel, autocast
 from personalign.prompts import Prompter
 from personalign.training.examples import Example, grow, statistics
-from personalign.training.trainer import StageSettings, step_loss
+from personalign.training.step import StageSettings, step_loss
 from personalign.trees import batches_under
 
 # fp32 weights, gradients, and Adam's two moments.

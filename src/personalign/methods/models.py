@@ -15,6 +15,7 @@ from personalign.methods.backbone import CopyWarmup, copy_warmup
 from personalign.methods.parts import Parts
 from personalign.methods.pretraining import pretrain, pretraining_dialogues
 from personalign.methods.recipe import Recipe, Stage
+from personalign.methods.selecting import Calibration
 from personalign.methods.steps import Reporter, replace_folder
 from personalign.models import (
     LoadedModel,
@@ -113,7 +114,7 @@ class ModelStore:
         with replace_folder(self._folder / stage) as folder:
             _write(loaded, folder)
 
-    def publish(self, stage: str, folder: Path, *, bias: float) -> None:
+    def publish(self, stage: str, folder: Path, *, calibration: Calibration) -> None:
         """The run's own model, with what inference needs to know beside it."""
         loaded = self.open(stage)
         recipe = self._recipe
@@ -124,7 +125,7 @@ class ModelStore:
                 {
                     "prompts": asdict(prompt_settings(self._recipe)),
                     "prompt_hash": self.prompter().hash,
-                    "none_bias": bias,
+                    **asdict(calibration),
                     "selector": recipe.selector.model_dump(),
                     "decoding": recipe.decoding.model_dump(),
                     "examples": _personas(self._folder.parent / "data"),

@@ -44,6 +44,7 @@ class _Card(BaseModel):
     prompts: PromptSettings
     prompt_hash: str
     none_bias: float
+    share_of_none: float
     selector: Selector
     decoding: Decoding
     examples: tuple[tuple[str, ...], ...] = ()
@@ -82,7 +83,12 @@ def open_model(source: str | Path, *, device: str = "auto", dtype: Dtype = "auto
         source=str(source),
         loaded=loaded,
         prompter=prompter,
-        selection=Selection(scorer=open_scorer(card.selector), none_bias=card.none_bias, seed=seed),
+        selection=Selection(
+            scorer=open_scorer(card.selector),
+            none_bias=card.none_bias,
+            share_of_none=card.share_of_none,
+            seed=seed,
+        ),
         decoding=DecodingSettings(**card.decoding.model_dump(), seed=seed),
         examples=card.examples,
     )

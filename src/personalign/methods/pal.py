@@ -24,7 +24,7 @@ from personalign.errors import PersonalignError
 from personalign.models import LoadedModel, autocast
 from personalign.prompts import UNSELECTED, Prompter
 from personalign.training.examples import Example, GrownTree, Path
-from personalign.training.trainer import StageSettings, forward_trees, step_loss
+from personalign.training.step import StageSettings, forward_trees, step_loss
 from personalign.trees import batches_under
 
 # Table 5 of the paper. `without_mix` skips stage 1, `without_alignment` stage 2; `only_selection` and

@@ -21,7 +21,8 @@ from personalign.models.precision import Dtype
 from personalign.prompts import UNSELECTED, Prompter
 from personalign.training.examples import Example, grow
 from personalign.training.examples import Path as Target
-from personalign.training.trainer import StageSettings, total_steps, train_stage
+from personalign.training.step import StageSettings
+from personalign.training.trainer import total_steps, train_stage
 
 
 def pretraining_dialogues(recipe: Recipe, parts: Parts) -> tuple[list[Dialogue], dict[str, int]]:

@@ -7,24 +7,17 @@ data -> backbone -> finetuning
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from personalign._files import write_json, write_jsonl, write_text
-from personalign.data.dialogue import Dialogue
 from personalign.decoding.generation import DecodingSettings
-from personalign.decoding.respond import (
-    Selection,
-    SelectionScorer,
-    respond,
-    selection_scores,
-    without_persona,
-)
-from personalign.decoding.selection import Strategy, calibrate_none, labelled_line
+from personalign.decoding.respond import Selection, without_persona
+from personalign.decoding.selection import labelled_line
 from personalign.errors import PersonalignError
 from personalign.evaluation.consistency import judge_consistency
 from personalign.evaluation.judge import Judge
@@ -32,6 +25,7 @@ from personalign.methods import pal
 from personalign.methods.cards import model_card
 from personalign.methods.judges import open_judge
 from personalign.methods.labelling import label_parts, label_settings
+from personalign.methods.lineup import aligned_from, compared_systems, final_stage
 from personalign.methods.models import ModelStore
 from personalign.methods.parts import (
     Parts,
@@ -41,15 +35,23 @@ from personalign.methods.parts import (
     source_fingerprint,
     write_parts,
 )
-from personalign.methods.recipe import AlignStage, Recipe, Stage, recipe_yaml
+from personalign.methods.recipe import Recipe, Stage, recipe_yaml
+from personalign.methods.selecting import (
+    Calibration,
+    c_score_on,
+    calibrated,
+    labelled_share_of_none,
+    selection_by,
+)
 from personalign.methods.selectors import open_scorer
+from personalign.methods.settings import stage_settings
 from personalign.methods.steps import Interrupted, Planned, Reporter, Step, plan, replace_folder, run_steps
 from personalign.methods.systems import Row, System, evaluate, gold_rows, predict
 from personalign.methods.tables import results_table
 from personalign.models import LoadedModel
 from personalign.prompts import Prompter
 from personalign.training.examples import Example, GrownTree, grow, one_per_example, statistics
-from personalign.training.trainer import StageSettings, total_steps, train_stage
+from personalign.training.trainer import total_steps, train_stage
 
 # Batches of decoding and of scoring without gradients, in padded tokens.
 INFERENCE_BUDGET = 8192
@@ -115,22 +117,21 @@ class PalRun:
         ):
             if stage is not None:
                 steps.append(self._fine_tuning_step(name, stage, common, start=start))
-        aligned_from = "backbone"
+        start = aligned_from(recipe)
         if recipe.ablation != "without_mix":
             settings = {**common, "stage": stages.stage1.model_dump()}
             steps.append(Step("stage1", TITLES["stage1"], ("backbone",), settings, self._stage1))
-            aligned_from = "stage1"
         if recipe.ablation != "without_alignment":
             settings = {**common, "decoding": recipe.decoding.model_dump()}
             if recipe.ablation != "without_pairs":
-                steps.append(Step("rejected", "Rejected replies", (aligned_from,), settings, self._rejected))
+                steps.append(Step("rejected", "Rejected replies", (start,), settings, self._rejected))
             rejected = () if recipe.ablation == "without_pairs" else ("rejected",)
             stage2 = {**settings, "stage": stages.stage2.model_dump()}
             if stages.stage2.evaluate_every is not None:
                 stage2 |= {"judge": recipe.evaluation.judges[:1], "selector": recipe.selector.model_dump()}
-            steps.append(Step("stage2", TITLES["stage2"], (aligned_from, *rejected), stage2, self._stage2))
+            steps.append(Step("stage2", TITLES["stage2"], (start, *rejected), stage2, self._stage2))
         settings = {"decoding": recipe.decoding.model_dump(), "selector": recipe.selector.model_dump()}
-        systems = self.systems()
+        systems = compared_systems(recipe)
         for system in systems:
             chosen = {**settings, "strategy": system.strategy, "part": system.part}
             title = f"Predictions of {system.title}"
@@ -139,50 +140,6 @@ class PalRun:
         after = tuple(f"predict:{system.name}" for system in systems)
         steps.append(Step("results", "Results", after, recipe.evaluation.model_dump(), self._results))
         return steps
-
-    def systems(self) -> list[System]:
-        """What the table compares; the last selecting model of the recipe is PAL itself."""
-        recipe, stages = self.recipe, self.recipe.stages
-        systems = []
-        if stages.finetuning is not None:
-            systems.append(System("finetuning", "fine-tuning", "finetuning", "unselected"))
-        if stages.finetuning_longer is not None:
-            systems.append(
-                System("finetuning_longer", "fine-tuning, longer", "finetuning_longer", "unselected")
-            )
-        final = self.final_stage
-        if final == "stage2" and recipe.ablation != "without_mix":
-            systems.append(System("stage1", "PAL stage 1", "stage1", "predicted"))
-        titles: dict[Strategy, str] = {
-            "predicted": "PAL",
-            "random": "PAL, random selection",
-            "unselected": "PAL, no selection",
-            "oracle": "PAL, oracle selection",
-        }
-        systems += [System(f"pal_{strategy}", title, final, strategy) for strategy, title in titles.items()]
-        if recipe.data.synthetic is not None:
-            if stages.finetuning is not None:
-                systems.append(
-                    System(
-                        "finetuning_unseen",
-                        "fine-tuning, unseen values",
-                        "finetuning",
-                        "unselected",
-                        "unseen",
-                    )
-                )
-            systems += [
-                System("pal_unseen", "PAL, unseen values", final, "predicted", "unseen"),
-                System("pal_swapped", "PAL, persona swapped", final, "predicted", "swapped"),
-                System("pal_shuffled", "PAL, persona shuffled", final, "predicted", "shuffled"),
-            ]
-        return systems
-
-    @property
-    def final_stage(self) -> str:
-        if self.recipe.ablation != "without_alignment":
-            return "stage2"
-        return "stage1"
 
     def parts(self) -> Parts:
         if self._parts is None:
@@ -258,7 +215,7 @@ class PalRun:
 
     def _rejected(self) -> dict[str, Any]:
         dialogues = self.parts()["align"]
-        loaded = self._models.open(self._aligned_from)
+        loaded = self._models.open(aligned_from(self.recipe))
         total = sum(len(dialogue.reply_indices()) for dialogue in dialogues)
         with self._reporter.task("Rejected replies", total) as advance:
             replies = without_persona(
@@ -278,7 +235,7 @@ class PalRun:
 
     def _stage2(self) -> dict[str, Any]:
         stage, dropped = self.recipe.stages.stage2, pal.Dropped()
-        loaded = self._models.open(self._aligned_from, trainable=True)
+        loaded = self._models.open(aligned_from(self.recipe), trainable=True)
         if self.recipe.ablation == "without_pairs":
             examples = pal.gold_alone(self.parts()["align"], self.prompter(), dropped=dropped)
             return self._train("stage2", loaded, examples, stage, dropped, validate=True)
@@ -314,7 +271,7 @@ class PalRun:
         recipe = self.recipe
         judges = {name: open_judge(name, language=recipe.language) for name in recipe.evaluation.judges}
         systems = [(System("gold", "gold replies", "", "unselected"), gold_rows(self.parts()["test"]))]
-        systems += [(system, _read_rows(self._predictions(system))) for system in self.systems()]
+        systems += [(system, _read_rows(self._predictions(system))) for system in compared_systems(recipe)]
         results: dict[str, Any] = {}
         with self._reporter.task("Judging", len(systems)) as advance:
             for system, rows in systems:
@@ -335,15 +292,13 @@ class PalRun:
                 results[name]["old_persona"] = self._against_old_persona(name, judges)
         write_json(self.folder / "results.json", results)
         write_text(self.folder / "table.md", results_table(results))
-        self._models.publish(self.final_stage, self.folder / "model", bias=self._bias(self.final_stage))
+        self._models.publish(
+            final_stage(recipe), self.folder / "model", calibration=self._calibration(final_stage(recipe))
+        )
         write_text(self.folder / "README.md", model_card(recipe, results))
         return {"systems": list(results)}
 
     # What the steps share -------------------------------------------------------------------------------
-
-    @property
-    def _aligned_from(self) -> str:
-        return "backbone" if self.recipe.ablation == "without_mix" else "stage1"
 
     @property
     def _journal(self) -> Path:
@@ -372,7 +327,7 @@ class PalRun:
         *,
         validate: bool = False,
     ) -> dict[str, Any]:
-        settings = _stage_settings(stage, recipe=self.recipe, loaded=loaded, name=name)
+        settings = stage_settings(stage, self.recipe, loaded)
         shuffled = stage.batches == "shuffled"
         trees = one_per_example(examples) if shuffled else grow(examples, budget=stage.token_budget)
         record: dict[str, Any] = {"trees": _dataclass(statistics(trees)), "dropped": dict(dropped.counts)}
@@ -430,64 +385,37 @@ class PalRun:
             )
 
     def _selection(self, system: System, loaded: LoadedModel) -> tuple[Selection, dict[str, Any]]:
-        """How a system selects; the bias of "none" comes from the stopping part, never from test dialogues."""
         stop = self.parts()["stop"]
-        share = _share_of_none(stop)
+        scorer = open_scorer(self.recipe.selector)
+        found: Calibration | None = None
+        record: dict[str, Any] = {}
+        if system.strategy == "predicted":
+            found = calibrated(loaded, self.prompter(), stop, scorer=scorer, budget=INFERENCE_BUDGET)
+            record = asdict(found)
+            write_json(self.folder / "calibration" / f"{system.stage}.json", record)
+        share = labelled_share_of_none(stop)
         if system.strategy == "random":
-            return Selection("random", share_of_none=share, seed=self.recipe.seed), {"share_of_none": share}
-        if system.strategy != "predicted":
-            return Selection(system.strategy), {}
-        scorer = self._scorer()
-        bias = self._calibrated(system.stage, loaded, scorer, stop, share)
-        return Selection("predicted", scorer=scorer, none_bias=bias), {
-            "none_bias": bias,
-            "share_of_none": share,
-        }
+            record = {"share_of_none": share}
+        selection = selection_by(
+            system.strategy, calibration=found, share_of_none=share, scorer=scorer, seed=self.recipe.seed
+        )
+        return selection, record
 
-    def _calibrated(
-        self,
-        stage: str,
-        loaded: LoadedModel,
-        scorer: SelectionScorer | None,
-        stop: Sequence[Dialogue],
-        share: float,
-    ) -> float:
-        scores = selection_scores(loaded, self.prompter(), stop, scorer=scorer, budget=INFERENCE_BUDGET)
-        bias = calibrate_none([item for row in scores for item in row], share_of_none=share)
-        write_json(self.folder / "calibration" / f"{stage}.json", {"none_bias": bias, "share_of_none": share})
-        return bias
-
-    def _bias(self, stage: str) -> float:
+    def _calibration(self, stage: str) -> Calibration:
         path = self.folder / "calibration" / f"{stage}.json"
-        return float(json.loads(path.read_text(encoding="utf-8"))["none_bias"])
+        return Calibration(**json.loads(path.read_text(encoding="utf-8")))
 
-    def _scorer(self) -> SelectionScorer | None:
-        return open_scorer(self.recipe.selector)
-
-    def _validation(self, loaded: LoadedModel):  # type: ignore[no-untyped-def]
-        """C.score (max) on the stopping part, at the labelled share of none: what stops stage 2."""
-        judge: Judge = open_judge(self.recipe.evaluation.judges[0], language=self.recipe.language)
-        stop = self.parts()["stop"]
-        share, scorer = _share_of_none(stop), self._scorer()
-        personas = {dialogue.id: dialogue.persona for dialogue in stop}
-
-        def validate(model: object) -> float:
-            scores = selection_scores(loaded, self.prompter(), stop, scorer=scorer, budget=INFERENCE_BUDGET)
-            bias = calibrate_none([item for row in scores for item in row], share_of_none=share)
-            responses = respond(
-                loaded,
-                self.prompter(),
-                stop,
-                selection=Selection("predicted", scorer=scorer, none_bias=bias),
-                decoding=self._decoding(),
-                budget=INFERENCE_BUDGET,
-            )
-            scored = judge_consistency(
-                judge, [item.text for item in responses], [personas[item.dialogue] for item in responses]
-            )
-            return float(scored.c_score_max().mean())
-
-        return validate
+    def _validation(self, loaded: LoadedModel) -> Callable[[object], float]:
+        recipe = self.recipe
+        return c_score_on(
+            self.parts()["stop"],
+            loaded,
+            self.prompter(),
+            judge=open_judge(recipe.evaluation.judges[0], language=recipe.language),
+            scorer=open_scorer(recipe.selector),
+            decoding=self._decoding(),
+            budget=INFERENCE_BUDGET,
+        )
 
     def _held_out_pairs(self, loaded: LoadedModel) -> dict[str, float]:
         """DPO's loss and pair accuracy on pairs of the stopping part, against the model that stage 2 began from."""
@@ -497,7 +425,7 @@ class PalRun:
 
     def _held_out_trees(self) -> list[GrownTree]:
         if self._held_out is None:
-            reference = self._models.open(self._aligned_from)
+            reference = self._models.open(aligned_from(self.recipe))
             stop = self.parts()["stop"]
             replies = without_persona(reference, self.prompter(), stop, decoding=self._decoding())
             examples = pal.alignment_pairs(
@@ -524,37 +452,6 @@ class PalRun:
             name: float(np.mean(judge_consistency(judge, responses, lines).entailed()))
             for name, judge in judges.items()
         }
-
-
-def _share_of_none(dialogues: Sequence[Dialogue]) -> float:
-    labels = [labelled_line(dialogue, turn) for dialogue in dialogues for turn in dialogue.reply_indices()]
-    return sum(label is None for label in labels) / len(labels)
-
-
-def _stage_settings(stage: Stage, *, recipe: Recipe, loaded: LoadedModel, name: str) -> StageSettings:
-    aligning = isinstance(stage, AlignStage) and recipe.ablation != "without_pairs"
-    settings = StageSettings(
-        objective="dpo" if aligning else "nll",
-        learning_rate=stage.learning_rate,
-        epochs=stage.epochs if stage.steps is None else 1e6,
-        max_steps=stage.steps,
-        batch_examples=stage.batch_examples,
-        token_budget=stage.token_budget,
-        warmup_steps=stage.warmup_steps,
-        schedule=stage.schedule,
-        max_grad_norm=stage.max_grad_norm,
-        weight_decay=stage.weight_decay,
-        adam_beta2=stage.adam_beta2,
-        seed=recipe.seed,
-        bf16=loaded.precision.autocast,
-        save_every=stage.save_every,
-        evaluate_every=stage.evaluate_every,
-        patience=stage.patience,
-        use_cpu=loaded.device.type == "cpu",
-    )
-    if isinstance(stage, AlignStage):
-        settings = replace(settings, beta=stage.beta, sft_weight=stage.sft_weight)
-    return settings
 
 
 def _steps(advance: Any) -> Any:

@@ -21,7 +21,7 @@ from personalign.methods.recipe import Language
 from personalign.models import LoadedModel, autocast
 from personalign.prompts import UNSELECTED, Prompter
 from personalign.training.examples import Example, Path, grow
-from personalign.training.trainer import forward_trees
+from personalign.training.step import forward_trees
 from personalign.trees import batches_under
 
 Row = dict[str, Any]

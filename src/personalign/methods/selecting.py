@@ -1,0 +1,89 @@
+"""How the systems of a run select, and the C.score under that selection which stops stage 2.
+
+The bias of "none" always comes from the stopping part, at its labelled share of none; never from test dialogues.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from personalign.data.dialogue import Dialogue
+from personalign.decoding.generation import DecodingSettings
+from personalign.decoding.respond import Selection, SelectionScorer, respond, selection_scores
+from personalign.decoding.selection import Strategy, calibrate_none, labelled_line
+from personalign.evaluation.consistency import judge_consistency
+from personalign.evaluation.judge import Judge
+from personalign.models import LoadedModel
+from personalign.prompts import Prompter
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The bias of "none" at which a model chooses none as often as the labels, `share_of_none`, do."""
+
+    none_bias: float
+    share_of_none: float
+
+
+def calibrated(
+    loaded: LoadedModel,
+    prompter: Prompter,
+    stop: Sequence[Dialogue],
+    *,
+    scorer: SelectionScorer | None,
+    budget: int,
+) -> Calibration:
+    share = labelled_share_of_none(stop)
+    scores = selection_scores(loaded, prompter, stop, scorer=scorer, budget=budget)
+    return Calibration(calibrate_none([item for row in scores for item in row], share_of_none=share), share)
+
+
+def labelled_share_of_none(dialogues: Sequence[Dialogue]) -> float:
+    labels = [labelled_line(dialogue, turn) for dialogue in dialogues for turn in dialogue.reply_indices()]
+    return sum(label is None for label in labels) / len(labels)
+
+
+def selection_by(
+    strategy: Strategy,
+    *,
+    calibration: Calibration | None,
+    share_of_none: float,
+    scorer: SelectionScorer | None,
+    seed: int,
+) -> Selection:
+    """The selection of a strategy; only `predicted` needs a `calibration`."""
+    if strategy == "random":
+        return Selection("random", share_of_none=share_of_none, seed=seed)
+    if calibration is None:
+        return Selection(strategy)
+    return Selection("predicted", scorer=scorer, none_bias=calibration.none_bias)
+
+
+def c_score_on(
+    stop: Sequence[Dialogue],
+    loaded: LoadedModel,
+    prompter: Prompter,
+    *,
+    judge: Judge,
+    scorer: SelectionScorer | None,
+    decoding: DecodingSettings,
+    budget: int,
+) -> Callable[[object], float]:
+    """A validation of stage 2: mean C.score (max) of replies to `stop`, calibrated anew at every call."""
+    personas = {dialogue.id: dialogue.persona for dialogue in stop}
+
+    def validate(model: object) -> float:
+        found = calibrated(loaded, prompter, stop, scorer=scorer, budget=budget)
+        responses = respond(
+            loaded,
+            prompter,
+            stop,
+            selection=Selection("predicted", scorer=scorer, none_bias=found.none_bias),
+            decoding=decoding,
+            budget=budget,
+        )
+        scored = judge_consistency(
+            judge, [item.text for item in responses], [personas[item.dialogue] for item in responses]
+        )
+        return float(scored.c_score_max().mean())
+
+    return validate

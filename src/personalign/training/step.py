@@ -1,0 +1,120 @@
+"""One step of a stage: what it learns from, the loss over packed trees, and what is measured on the way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from personalign.errors import PersonalignError
+from personalign.training.examples import GrownTree
+from personalign.training.objectives import dpo, nll, pair_accuracy
+from personalign.trees import PACKED, PackedBatch, ScoringPlan, batch_of, token_log_probs
+
+
+@dataclass(frozen=True, slots=True)
+class StageSettings:
+    """One stage of training. `batch_examples` counts turns, `token_budget` what one forward pass may hold.
+
+    Either `epochs` or `max_steps` ends the stage, whichever comes first; `max_steps` None means no limit.
+    """
+
+    objective: Literal["nll", "dpo"] = "nll"
+    learning_rate: float = 2e-5
+    epochs: float = 1.0
+    max_steps: int | None = None
+    batch_examples: int = 128
+    token_budget: int = 8192
+    warmup_steps: int = 100
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    max_grad_norm: float = 10.0
+    weight_decay: float = 0.0
+    adam_beta2: float = 0.999
+    beta: float = 0.1
+    sft_weight: float = 0.0
+    seed: int = 0
+    bf16: bool = False
+    log_every: int = 10
+    save_every: int | None = None
+    evaluate_every: int | None = None
+    patience: int | None = None
+    use_cpu: bool = True
+
+
+def step_loss(
+    model: nn.Module, trees: Sequence[GrownTree], *, settings: StageSettings, plan: ScoringPlan, total: float
+) -> tuple[Tensor, dict[str, float]]:
+    """The share of a step's loss that `trees` contribute, and measurements that add up over micro-batches."""
+    device = next(model.parameters()).device
+    batch, log_probs = forward_trees(model, trees, plan=plan)
+    kinds = [kind for tree in trees for kind in tree.kinds()]
+    if settings.objective == "nll":
+        weights = torch.tensor([weight for tree in trees for weight in tree.path_weights()], device=device)
+        token_weights = weights[batch.branch]
+        loss = nll(log_probs, token_weights, total=total)
+        return loss, _loss_by_kind(batch, log_probs.detach(), kinds)
+    sums = batch.branch_sums(log_probs)
+    chosen = torch.tensor([i for i, kind in enumerate(kinds) if kind == "chosen"], device=device)
+    rejected = torch.tensor([i for i, kind in enumerate(kinds) if kind == "rejected"], device=device)
+    reference = torch.cat([_reference(tree) for tree in trees]).to(device)
+    terms = dpo(
+        sums[chosen],
+        sums[rejected],
+        reference_chosen=reference[chosen],
+        reference_rejected=reference[rejected],
+        beta=settings.beta,
+    )
+    loss = terms.loss.sum() / total
+    values = {
+        "dpo_loss": float(terms.loss.detach().sum()) / total,
+        "reward_chosen": float(terms.chosen_reward.sum()) / total,
+        "reward_rejected": float(terms.rejected_reward.sum()) / total,
+        "pair_accuracy": float(pair_accuracy(terms)) * len(chosen) / total,
+        "chosen_log_ratio": float(terms.chosen_reward.sum()) / settings.beta / total,
+    }
+    if settings.sft_weight:
+        lengths = batch.branch_lengths()[chosen]
+        # Per-reply token means, averaged over pairs: the same scale as the token mean of stage 1.
+        sft = -(sums[chosen] / lengths).sum() / total
+        loss = loss + settings.sft_weight * sft
+        values["sft_loss"] = float(sft.detach())
+    return loss, values
+
+
+def forward_trees(
+    model: nn.Module, trees: Sequence[GrownTree], *, plan: ScoringPlan = PACKED
+) -> tuple[PackedBatch, Tensor]:
+    """Pack and score: the batch and the log-probabilities of its scored tokens, branches in the trees' order."""
+    batch = batch_of(model, [tree.tree for tree in trees], plan=plan)
+    return batch, token_log_probs(model, batch, plan=plan)
+
+
+def _reference(tree: GrownTree) -> Tensor:
+    if tree.reference is None:
+        raise PersonalignError(
+            "DPO needs the reference policy's log-probabilities; score the trees before training"
+        )
+    return tree.reference
+
+
+def _loss_by_kind(batch: PackedBatch, log_probs: Tensor, kinds: Sequence[str]) -> dict[str, float]:
+    names = sorted(set(kinds))
+    index = torch.tensor([names.index(kind) for kind in kinds], device=log_probs.device)[batch.branch]
+    sums = torch.zeros(len(names), device=log_probs.device).index_add(0, index, -log_probs)
+    counts = torch.bincount(index, minlength=len(names))
+    values: dict[str, float] = {}
+    for name, total, count in zip(names, sums.tolist(), counts.tolist(), strict=True):
+        values[f"sum/{name}"] = total
+        values[f"count/{name}"] = count
+    return values
+
+
+def mean_losses(values: dict[str, float]) -> dict[str, float]:
+    """Turn sums and counts by kind into mean losses."""
+    result = {name: value for name, value in values.items() if "/" not in name}
+    for name, value in values.items():
+        if name.startswith("sum/"):
+            kind = name.removeprefix("sum/")
+            result[f"loss_{kind}"] = value / max(1e-9, values[f"count/{kind}"])
+    return result
