@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 import personalign
 from personalign.cli.main import COMMANDS, _load, app
-from personalign.cli.recipes import recipe_text, shipped_recipes
 from personalign.data.formats import write_dialogues
 from personalign.data.synthetic import generate
 from personalign.data.validate import validate
 from personalign.methods import recipe as schema
 from personalign.methods.recipe import Recipe, override, parse_recipe
+from personalign.methods.shipped import recipe_text, shipped_recipes
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from personalign.cli.run import TerminalReporter, load_recipe
+from personalign.cli.reporter import TerminalReporter
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.faults import error_of
 from personalign.data.native import parse_row
@@ -25,6 +25,7 @@ from personalign.decoding.selection import Choice, Strategy
 from personalign.errors import PersonalignError
 from personalign.methods.opening import Model, open_model
 from personalign.methods.run import PalRun
+from personalign.methods.shipped import load_recipe
 from personalign.methods.steps import Interrupted
 from personalign.methods.tables import read_results
 from personalign.models import autocast
@@ -149,7 +150,7 @@ def train(
     Raises PersonalignError for a recipe or data that is not right, and after Ctrl-C between two steps of training.
     """
     run = PalRun(
-        load_recipe(str(recipe), list(overrides)), Path(folder), reporter=TerminalReporter(), resume=resume
+        load_recipe(str(recipe), overrides), Path(folder), reporter=TerminalReporter(), resume=resume
     )
     try:
         run.run()

@@ -222,6 +222,27 @@ def test_a_dry_run_prints_sizes_and_writes_nothing(tmp_path: Path) -> None:
     assert "as trees" in result.stdout
 
 
+def test_a_dry_run_counts_every_stage_that_a_run_would_train(tmp_path: Path) -> None:
+    changes = {
+        "stages__pretrain": "{learning_rate: 0.01, batch_examples: 4, epochs: 2, copy_every: 4}",
+        "stages__finetuning_longer": "{learning_rate: 0.01, batch_examples: 12, steps: 3}",
+        "ablation": "only_generation",
+    }
+    printed = last_json(quickstart(tmp_path / "run", "--dry-run", "--json", **changes))
+    stages = printed["estimate"]["stages"]
+    assert list(stages) == ["pretrain", "finetuning", "finetuning_longer", "stage1", "stage2"]
+    # 12 dialogues and a copy exercise for every fourth, 4 a step, twice.
+    assert (stages["pretrain"]["examples"], stages["pretrain"]["steps"]) == (15, 8)
+    assert stages["finetuning_longer"]["steps"] == 3
+    # One task alone makes as many tokens as the baseline, up to the selected line in the prompt.
+    mixed = last_json(quickstart(tmp_path / "run", "--dry-run", "--json"))["estimate"]["stages"]["stage1"]
+    assert stages["stage1"]["sequence_tokens"] < 0.6 * mixed["sequence_tokens"]
+    # Pairs of labelled turns alone.
+    assert 0 < stages["stage2"]["examples"] < 4 * 3
+    assert stages["stage2"]["dropped"]["labelled none"] > 0
+    assert printed["estimate"]["most_copying_steps"] == 2
+
+
 def test_a_dry_run_of_dialogues_that_are_all_too_long(tmp_path: Path) -> None:
     result = quickstart(tmp_path, "--dry-run", prompts__max_tokens=41, prompts__reserve=40)
     assert result.exit_code == 1
@@ -285,6 +306,10 @@ def test_a_checkpoint_of_another_recipe_is_not_resumed(
     assert "stage1: begins anew, its checkpoint comes from another recipe" in result.stderr
     first = json.loads((folder / "steps" / "stage1.json").read_text())["record"]
     assert first["steps"] == 4
+    # The journal tells of the stage once, as it was trained last.
+    rows = read_rows(folder / "metrics.jsonl")
+    assert [row["step"] for row in rows if row["stage"] == "stage1"] == [4]
+    assert [row["step"] for row in rows if row["stage"] == "finetuning"] == [2]
 
 
 def test_pretraining_is_resumed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The parts of a run: found by key, disjoint by persona set, labelled, and fingerprinted by what they say."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,19 @@ def test_parts_carved_out_of_a_file_of_their_own(shelf: Path) -> None:
         "test": 6,
     }
     assert not {persona_key(d) for d in parts["align"]} & {persona_key(d) for d in parts["stop"]}
+
+
+def test_a_test_file_with_a_persona_or_person_of_training_is_refused(shelf: Path) -> None:
+    write_dialogues(shelf / "leaky.jsonl", [talk(number) for number in (0, 1, 90)])
+    with pytest.raises(
+        PersonalignError, match=r"'leaky' and part '\w+' share 1 persona sets and 0 people; make"
+    ):
+        load_parts(file_recipe(train="made_train", test="leaky"))
+    someone = [replace(talk(number), person=f"p{number % 40}") for number in (*range(40), 90)]
+    write_dialogues(shelf / "people.jsonl", someone[:40])
+    write_dialogues(shelf / "known.jsonl", someone[40:])
+    with pytest.raises(PersonalignError, match=r"share 0 persona sets and 1 people"):
+        load_parts(file_recipe(train="people", test="known"))
 
 
 def test_the_split_depends_on_its_seed_alone(shelf: Path) -> None:

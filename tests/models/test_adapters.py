@@ -141,7 +141,12 @@ def test_a_moved_run_finds_its_backbone_beside_the_adapter(tmp_path: Path) -> No
     shutil.move(tmp_path / "old", tmp_path / "new")
     again = load_model(tmp_path / "new" / "adapter", device="cpu")
     torch.testing.assert_close(log_probs(again.model), log_probs(loaded.model), atol=1e-6, rtol=0)
-    shutil.rmtree(tmp_path / "new" / "backbone")
+    # As a run has them: the stages' adapters beside the backbone in one folder, the published one above it.
+    (tmp_path / "new" / "old").mkdir()
+    shutil.move(tmp_path / "new" / "backbone", tmp_path / "new" / "old" / "backbone")
+    again = load_model(tmp_path / "new" / "adapter", device="cpu")
+    torch.testing.assert_close(log_probs(again.model), log_probs(loaded.model), atol=1e-6, rtol=0)
+    shutil.rmtree(tmp_path / "new" / "old" / "backbone")
     with pytest.raises(PersonalignError, match="needs its backbone"):
         load_model(tmp_path / "new" / "adapter", device="cpu")
 

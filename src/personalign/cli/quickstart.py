@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from personalign.cli import _output
-from personalign.cli.run import TerminalReporter, execute, finish, load_recipe
+from personalign.cli.reporter import TerminalReporter
+from personalign.cli.run import execute, finish
 
 
 def quickstart(
@@ -28,6 +29,7 @@ def quickstart(
         soft_wrap=True,
     )
     from personalign.methods.run import PalRun
+    from personalign.methods.shipped import load_recipe
 
     _output.quieten()
     recipe = load_recipe("quickstart", set_ or [])

@@ -1,6 +1,5 @@
 """`personalign recipes`: the recipes that come with the package."""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -16,28 +15,11 @@ app = typer.Typer(help="List, show and copy the recipes that come with personali
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 
 
-def shipped_recipes() -> dict[str, str]:
-    """The text of every shipped recipe, by name."""
-    folder = files("personalign") / "recipes"
-    texts = {
-        item.name.removesuffix(".yaml"): item.read_text(encoding="utf-8")
-        for item in folder.iterdir()
-        if item.name.endswith(".yaml")
-    }
-    return dict(sorted(texts.items()))
-
-
-def recipe_text(name: str) -> str:
-    """The text of a shipped recipe. Raises PersonalignError that lists those there are."""
-    texts = shipped_recipes()
-    if name not in texts:
-        raise PersonalignError(f"there is no recipe '{name}'; the shipped ones are {', '.join(texts)}")
-    return texts[name]
-
-
 @app.command("list")
 def list_recipes(json: Json = False) -> None:
     """List the shipped recipes, what each is for, and whether it was measured."""
+    from personalign.methods.shipped import shipped_recipes
+
     rows = []
     for name, text in shipped_recipes().items():
         values = yaml.safe_load(text)
@@ -52,6 +34,8 @@ def list_recipes(json: Json = False) -> None:
 @app.command("show")
 def show_recipe(name: str, json: Json = False) -> None:
     """Print a shipped recipe."""
+    from personalign.methods.shipped import recipe_text
+
     text = recipe_text(name)
     output_console().print(text, markup=False, highlight=False, soft_wrap=True)
     if json:
@@ -65,6 +49,8 @@ def copy_recipe(
     json: Json = False,
 ) -> None:
     """Copy a shipped recipe to a file of yours, to be changed and run."""
+    from personalign.methods.shipped import recipe_text
+
     text = recipe_text(name)
     path = to / f"{name}.yaml" if to.is_dir() else to
     if path.exists():

@@ -1,55 +1,18 @@
 """`personalign run`: a recipe from data to a table."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from personalign.cli import _output
-from personalign.cli.recipes import recipe_text, shipped_recipes
+from personalign.cli.reporter import TerminalReporter
 from personalign.errors import PersonalignError
 
 if TYPE_CHECKING:
-    from personalign.methods.recipe import Recipe
     from personalign.methods.run import PalRun
-    from personalign.methods.steps import Advance
-
-
-class TerminalReporter:
-    """Remarks and progress bars on standard error."""
-
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or _output.message_console()
-
-    def say(self, text: str) -> None:
-        self._console.print(text, markup=False)
-
-    @contextmanager
-    def task(self, description: str, total: int) -> Iterator["Advance"]:
-        with _output.progress(description, total=total, console=self._console) as advance:
-            yield advance
-
-
-def load_recipe(name_or_path: str, assignments: list[str]) -> "Recipe":
-    """A shipped recipe or a file, with `--set` applied."""
-    from personalign.methods.recipe import override, parse_recipe, read_recipe
-
-    if Path(name_or_path).is_file():
-        values = read_recipe(name_or_path)
-    elif name_or_path in shipped_recipes():
-        values = yaml.safe_load(recipe_text(name_or_path))
-    else:
-        shipped = ", ".join(shipped_recipes())
-        raise PersonalignError(
-            f"'{name_or_path}' is neither a file nor a shipped recipe; those are {shipped}"
-        )
-    return parse_recipe(override(values, assignments), source=name_or_path)
 
 
 def run(
@@ -69,6 +32,7 @@ def run(
 ) -> None:
     """Run a recipe: data, backbone, training, alignment, decoding, table. A finished step is not run again."""
     from personalign.methods.run import PalRun
+    from personalign.methods.shipped import load_recipe
 
     _output.quieten()
     chosen = load_recipe(recipe, set_ or [])
@@ -105,7 +69,14 @@ def finish(pal_run: "PalRun", records: dict[str, Any], *, json: bool) -> None:
     if results:
         header, rows = summary_rows(results)
         # Without a frame the widest row still fits 80 columns; a cut figure is worse than a plain table.
-        table = Table(title=pal_run.recipe.name, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        table = Table(
+            title=pal_run.recipe.name,
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            collapse_padding=True,
+        )
         for index, name in enumerate(header):
             table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
         for row in rows:

@@ -15,7 +15,7 @@ def entropy(responses: Sequence[str], *, order: int, language: Language = "en") 
     """
     counts = _pooled(responses, order=order, language=language)
     total = counts.total()
-    return -sum(count / total * math.log(count / total) for count in counts.values()) if total else 0.0
+    return sum(count / total * math.log(total / count) for count in counts.values()) if total else 0.0
 
 
 def distinct(responses: Sequence[str], *, order: int, language: Language = "en") -> float:

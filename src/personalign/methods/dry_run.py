@@ -7,17 +7,20 @@ from typing import Any
 
 import torch
 
+from personalign.data.dialogue import Dialogue
 from personalign.errors import PersonalignError
 from personalign.methods import pal
 from personalign.methods.labelling import label_parts
 from personalign.methods.models import untrained_backbone
 from personalign.methods.parts import load_parts
+from personalign.methods.pretraining import pretraining_dialogues, pretraining_examples
 from personalign.methods.recipe import Recipe, Stage
+from personalign.methods.stages import stage_examples, stage_trees, trained_stages
 from personalign.methods.steps import Reporter
 from personalign.models import LoadedModel, autocast
-from personalign.prompts import Prompter
-from personalign.training.examples import Example, grow, statistics
+from personalign.training.examples import Example, statistics
 from personalign.training.step import StageSettings, step_loss
+from personalign.training.trainer import total_steps
 from personalign.trees import batches_under
 
 # fp32 weights, gradients, and Adam's two moments.
@@ -30,6 +33,7 @@ class Estimate:
 
     parameters: int = 0
     weights_and_optimizer_bytes: int = 0
+    most_copying_steps: int = 0
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
@@ -37,6 +41,8 @@ class Estimate:
             f"{self.parameters / 1e6:.1f}M parameters; weights, gradients and optimizer state "
             f"{self.weights_and_optimizer_bytes / 1e9:.2f} GB, activations apart"
         ]
+        if self.most_copying_steps:
+            lines.append(f"copying: up to {self.most_copying_steps} short steps, fewer once it can copy")
         for name, stage in self.stages.items():
             lines.append(
                 f"{name}: {stage['examples']} examples, {stage['steps']} steps; {stage['tree_tokens']} tokens an epoch "
@@ -55,60 +61,48 @@ def estimate(recipe: Recipe, *, reporter: Reporter) -> Estimate:
     trained = sum(item.numel() for item in loaded.model.parameters() if item.requires_grad)
     frozen = sum(item.numel() for item in loaded.model.parameters() if not item.requires_grad)
     result = Estimate(trained + frozen, BYTES_PER_TRAINED_PARAMETER * trained + 4 * frozen)
-    for name, stage in _stages(recipe).items():
+    if recipe.backbone.scratch is not None:
+        copying, pretraining = recipe.stages.copying, recipe.stages.pretrain
+        result.most_copying_steps = 0 if copying is None else copying.max_steps
+        if pretraining is not None:
+            texts, _ = pretraining_dialogues(recipe, parts)
+            rows = pretraining_examples(texts, prompter, pretraining, seed=recipe.seed)
+            result.stages["pretrain"] = _measure(rows, loaded, pretraining, pal.Dropped(), name="pretrain")
+    rejected = _rejected_stand_ins(parts["align"])
+    for name, stage in trained_stages(recipe).items():
         dropped = pal.Dropped()
-        part = parts["align" if name == "stage2" else "train"]
-        result.stages[name] = _measure(name, part, loaded, prompter, stage, dropped)
+        examples = stage_examples(name, recipe, parts, prompter, rejected=rejected, dropped=dropped)
+        result.stages[name] = _measure(examples, loaded, stage, dropped, name=name)
     return result
 
 
-def _stages(recipe: Recipe) -> dict[str, Stage]:
-    stages = recipe.stages
-    named: dict[str, Stage | None] = {
-        "finetuning": stages.finetuning,
-        "stage1": stages.stage1 if recipe.ablation != "without_mix" else None,
-        "stage2": stages.stage2 if recipe.ablation != "without_alignment" else None,
-    }
-    return {name: stage for name, stage in named.items() if stage is not None}
-
-
 def _measure(
-    name: str,
-    dialogues: Sequence[Any],
-    loaded: LoadedModel,
-    prompter: Prompter,
-    stage: Stage,
-    dropped: pal.Dropped,
+    examples: Sequence[Example], loaded: LoadedModel, stage: Stage, dropped: pal.Dropped, *, name: str
 ) -> dict[str, Any]:
-    examples = _examples(name, dialogues, prompter, dropped)
     if not examples:
         raise PersonalignError(
             f"stage {name} has no training examples; turns left out: {dict(dropped.counts) or 'none'}. Check the data, "
             "and prompts.max_tokens"
         )
-    trees = grow(examples, budget=stage.token_budget)
+    trees = stage_trees(examples, stage)
     sizes = statistics(trees)
-    steps = stage.steps or max(1, round(stage.epochs * len(examples) / stage.batch_examples))
-    seconds = _seconds_per_token(loaded, trees, stage) * sizes.tree_tokens * steps * stage.batch_examples
+    settings = StageSettings(epochs=stage.epochs, max_steps=stage.steps, batch_examples=stage.batch_examples)
+    steps = total_steps(trees, settings)
+    tokens_a_step = sizes.tree_tokens * stage.batch_examples / sizes.examples
     return {
         "examples": sizes.examples,
         "steps": steps,
         "tree_tokens": sizes.tree_tokens,
         "sequence_tokens": sizes.sequence_tokens,
         "dropped": dict(dropped.counts),
-        "minutes": seconds / max(1, sizes.examples) / 60,
+        "minutes": _seconds_per_token(loaded, trees, stage) * tokens_a_step * steps / 60,
     }
 
 
-def _examples(name: str, dialogues: Sequence[Any], prompter: Prompter, dropped: pal.Dropped) -> list[Example]:
-    if name == "finetuning":
-        return pal.fine_tuning(dialogues, prompter, dropped=dropped)
-    if name == "stage1":
-        return pal.persona_aware_learning(dialogues, prompter, dropped=dropped)
-    # Rejected replies do not exist yet: those of the dialogue's neighbour are of like length.
+def _rejected_stand_ins(dialogues: Sequence[Dialogue]) -> list[list[str]]:
+    """Rejected replies do not exist yet: the dialogue's own other replies are of like length."""
     gold = [[item.messages[turn].content for turn in item.reply_indices()] for item in dialogues]
-    shifted = [[*replies[1:], *replies[:1]] for replies in gold]
-    return pal.alignment_pairs(dialogues, shifted, prompter, dropped=dropped)
+    return [[*replies[1:], *replies[:1]] for replies in gold]
 
 
 def _seconds_per_token(loaded: LoadedModel, trees: Sequence[Any], stage: Stage) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 from personalign.data.dialogue import Dialogue
 from personalign.data.formats import read_dialogues, write_dialogues
 from personalign.data.native import dialogue_to_row
-from personalign.data.split import split_by_persona
+from personalign.data.split import overlap, split_by_persona
 from personalign.errors import PersonalignError
 from personalign.methods.recipe import FileData, Recipe
 
@@ -57,7 +57,19 @@ def load_parts(recipe: Recipe) -> Parts:
         parts = split_by_persona(_read(files, files.align), shares, seed=recipe.data.split_seed)
         parts["train"] = train
     parts["test"] = _read(files, files.test)[: files.test_limit]
+    _refuse_overlap(parts, files)
     return parts
+
+
+def _refuse_overlap(parts: Parts, files: FileData) -> None:
+    """A persona that was trained on cannot show whether a model keeps one that it is told."""
+    for name in ("train", "align", "stop"):
+        shared = overlap(parts[name], parts["test"])
+        if shared.persona_sets or shared.people:
+            raise PersonalignError(
+                f"data: test file '{files.test}' and part '{name}' share {shared.persona_sets} persona sets and "
+                f"{shared.people} people; make a test file of its own with `personalign data split`"
+            )
 
 
 def locate(files: FileData, key: str) -> str:

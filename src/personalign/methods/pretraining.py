@@ -77,10 +77,7 @@ def pretrain(
 
     Raises Interrupted after Ctrl-C; `resume` then goes on from what is under `checkpoints`.
     """
-    examples = _language_examples(dialogues, prompter)
-    if stage.copy_every:
-        count = len(examples) // stage.copy_every
-        examples += _copy_examples(dialogues, prompter, count=count, seed=seed)
+    examples = pretraining_examples(dialogues, prompter, stage, seed=seed)
     trees = grow(examples, budget=stage.token_budget)
     settings = StageSettings(
         learning_rate=stage.learning_rate,
@@ -117,6 +114,17 @@ def pretrain(
         "steps": result.steps,
         "seconds": round(result.seconds, 1),
     }
+
+
+def pretraining_examples(
+    dialogues: Sequence[Dialogue], prompter: Prompter, stage: PretrainStage, *, seed: int
+) -> list[Example]:
+    """Whole dialogues, and copy exercises on their persona lines."""
+    examples = _language_examples(dialogues, prompter)
+    if stage.copy_every:
+        count = len(examples) // stage.copy_every
+        examples += _copy_examples(dialogues, prompter, count=count, seed=seed)
+    return examples
 
 
 def _language_examples(dialogues: Sequence[Dialogue], prompter: Prompter) -> list[Example]:

@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,13 @@ from personalign.methods.selecting import (
     selection_by,
 )
 from personalign.methods.selectors import open_scorer
-from personalign.methods.settings import stage_settings
+from personalign.methods.stages import stage_examples, stage_settings, stage_trees, trained_stages
 from personalign.methods.steps import Interrupted, Planned, Reporter, Step, plan, replace_folder, run_steps
 from personalign.methods.systems import Row, System, evaluate, gold_rows, predict
 from personalign.methods.tables import results_table
 from personalign.models import LoadedModel
 from personalign.prompts import Prompter
-from personalign.training.examples import Example, GrownTree, grow, one_per_example, statistics
+from personalign.training.examples import Example, GrownTree, grow, statistics
 from personalign.training.trainer import total_steps, train_stage
 
 # Batches of decoding and of scoring without gradients, in padded tokens.
@@ -111,35 +112,36 @@ class PalRun:
             ),
             Step("backbone", "Backbone", ("data",), made, self._backbone),
         ]
-        for name, stage, start in (
-            ("finetuning", stages.finetuning, "backbone"),
-            ("finetuning_longer", stages.finetuning_longer, "finetuning"),
-        ):
-            if stage is not None:
-                steps.append(self._fine_tuning_step(name, stage, common, start=start))
-        start = aligned_from(recipe)
-        if recipe.ablation != "without_mix":
-            settings = {**common, "stage": stages.stage1.model_dump()}
-            steps.append(Step("stage1", TITLES["stage1"], ("backbone",), settings, self._stage1))
-        if recipe.ablation != "without_alignment":
-            settings = {**common, "decoding": recipe.decoding.model_dump()}
-            if recipe.ablation != "without_pairs":
-                steps.append(Step("rejected", "Rejected replies", (start,), settings, self._rejected))
-            rejected = () if recipe.ablation == "without_pairs" else ("rejected",)
-            stage2 = {**settings, "stage": stages.stage2.model_dump()}
-            if stages.stage2.evaluate_every is not None:
-                stage2 |= {"judge": recipe.evaluation.judges[:1], "selector": recipe.selector.model_dump()}
-            steps.append(Step("stage2", TITLES["stage2"], (start, *rejected), stage2, self._stage2))
+        for name, stage in trained_stages(recipe).items():
+            steps += self._stage_steps(name, stage, common)
         settings = {"decoding": recipe.decoding.model_dump(), "selector": recipe.selector.model_dump()}
         systems = compared_systems(recipe)
         for system in systems:
             chosen = {**settings, "strategy": system.strategy, "part": system.part}
             title = f"Predictions of {system.title}"
-            work = _bind(self._predict, system)
-            steps.append(Step(f"predict:{system.name}", title, (system.stage,), chosen, work))
+            steps.append(
+                Step(f"predict:{system.name}", title, (system.stage,), chosen, partial(self._predict, system))
+            )
         after = tuple(f"predict:{system.name}" for system in systems)
         steps.append(Step("results", "Results", after, recipe.evaluation.model_dump(), self._results))
         return steps
+
+    def _stage_steps(self, name: str, stage: Stage, common: dict[str, Any]) -> list[Step]:
+        """Training a stage, behind the rejected replies where it aligns with pairs."""
+        recipe, steps = self.recipe, []
+        settings: dict[str, Any] = dict(common)
+        start = {"finetuning_longer": "finetuning", "stage2": aligned_from(recipe)}.get(name, "backbone")
+        after: tuple[str, ...] = (start,)
+        if name == "stage2":
+            settings["decoding"] = recipe.decoding.model_dump()
+            if recipe.ablation != "without_pairs":
+                steps.append(Step("rejected", "Rejected replies", after, dict(settings), self._rejected))
+                after = (start, "rejected")
+            if stage.evaluate_every is not None:
+                settings["judge"] = recipe.evaluation.judges[:1]
+                settings["selector"] = recipe.selector.model_dump()
+        settings["stage"] = stage.model_dump()
+        return [*steps, Step(name, TITLES[name], after, settings, partial(self._trained, name, start))]
 
     def parts(self) -> Parts:
         if self._parts is None:
@@ -190,28 +192,19 @@ class PalRun:
         shutil.rmtree(checkpoints)
         return record
 
-    def _fine_tuning_step(self, name: str, stage: Stage, common: dict[str, Any], *, start: str) -> Step:
-        def work() -> dict[str, Any]:
-            dropped = pal.Dropped()
-            examples = pal.fine_tuning(
-                self.parts()["train"], self.prompter(), dropped=dropped, trunk_weight=stage.trunk_weight
-            )
-            loaded = self._models.open(start, trainable=True)
-            return self._train(name, loaded, examples, stage, dropped)
-
-        return Step(name, TITLES[name], (start,), {**common, "stage": stage.model_dump()}, work)
-
-    def _stage1(self) -> dict[str, Any]:
-        stage, dropped = self.recipe.stages.stage1, pal.Dropped()
-        examples = pal.persona_aware_learning(
-            self.parts()["train"],
-            self.prompter(),
-            dropped=dropped,
-            ablation=self.recipe.ablation,
-            trunk_weight=stage.trunk_weight,
+    def _trained(self, name: str, start: str) -> dict[str, Any]:
+        """Train a stage from the model of the stage `start`."""
+        dropped = pal.Dropped()
+        aligns = name == "stage2"
+        rejected = None
+        if aligns and self.recipe.ablation != "without_pairs":
+            rejected = self._rejected_replies()
+        examples = stage_examples(
+            name, self.recipe, self.parts(), self.prompter(), rejected=rejected, dropped=dropped
         )
-        loaded = self._models.open("backbone", trainable=True)
-        return self._train("stage1", loaded, examples, stage, dropped)
+        loaded = self._models.open(start, trainable=True)
+        stage = trained_stages(self.recipe)[name]
+        return self._train(name, loaded, examples, stage, dropped, validate=aligns)
 
     def _rejected(self) -> dict[str, Any]:
         dialogues = self.parts()["align"]
@@ -232,21 +225,6 @@ class PalRun:
         ]
         write_jsonl(self.folder / "rejected.jsonl", rows)
         return {"replies": total}
-
-    def _stage2(self) -> dict[str, Any]:
-        stage, dropped = self.recipe.stages.stage2, pal.Dropped()
-        loaded = self._models.open(aligned_from(self.recipe), trainable=True)
-        if self.recipe.ablation == "without_pairs":
-            examples = pal.gold_alone(self.parts()["align"], self.prompter(), dropped=dropped)
-            return self._train("stage2", loaded, examples, stage, dropped, validate=True)
-        examples = pal.alignment_pairs(
-            self.parts()["align"],
-            self._rejected_replies(),
-            self.prompter(),
-            dropped=dropped,
-            only_labelled=stage.only_labelled,
-        )
-        return self._train("stage2", loaded, examples, stage, dropped, validate=True)
 
     def _predict(self, system: System) -> dict[str, Any]:
         loaded = self._models.open(system.stage)
@@ -328,8 +306,7 @@ class PalRun:
         validate: bool = False,
     ) -> dict[str, Any]:
         settings = stage_settings(stage, self.recipe, loaded)
-        shuffled = stage.batches == "shuffled"
-        trees = one_per_example(examples) if shuffled else grow(examples, budget=stage.token_budget)
+        trees = stage_trees(examples, stage)
         record: dict[str, Any] = {"trees": _dataclass(statistics(trees)), "dropped": dict(dropped.counts)}
         if settings.objective == "dpo":
             trees = pal.with_reference(loaded, trees, budget=INFERENCE_BUDGET)
@@ -374,8 +351,15 @@ class PalRun:
             if self._resume and folder.exists():
                 self._reporter.say(f"{stage}: begins anew, its checkpoint comes from another recipe")
             shutil.rmtree(folder, ignore_errors=True)
+            self._forget("pretrain" if stage == "backbone" else stage)
             write_text(marker, fingerprint)
         return folder
+
+    def _forget(self, stage: str) -> None:
+        """Take the rows of a stage that begins anew out of the journal."""
+        if self._journal.is_file():
+            rows = _read_rows(self._journal)
+            write_jsonl(self._journal, [row for row in rows if row["stage"] != stage])
 
     def _say_log_ratio(self, largest: float, loaded: LoadedModel) -> None:
         if loaded.precision.autocast:
@@ -464,10 +448,6 @@ def _steps(advance: Any) -> Any:
         seen = done
 
     return progress
-
-
-def _bind(work: Any, system: System) -> Any:
-    return lambda: work(system)
 
 
 def _dump(section: Any) -> Any:

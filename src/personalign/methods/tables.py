@@ -47,7 +47,8 @@ def summary_rows(results: Results) -> tuple[list[str], list[list[str]]]:
         rows.append(
             [
                 str(system["title"]),
-                _number(_mean(judged, "recall"), ".2f"),
+                # A shuffled persona answers next to no question of the dialogue: there is no line to state.
+                "-" if system["part"] == "shuffled" else _number(_mean(judged, "recall"), ".2f"),
                 _number(_mean(judged, "contradict_rate/all"), ".2f"),
                 _number(system.get("selection/accuracy"), ".2f"),
                 _number(system.get("share_none"), ".2f"),
@@ -86,6 +87,7 @@ def results_table(results: Results) -> str:
         *_plain_table(results, _SELECTION),
         "",
     ]
+    blocks += _another_persona(results)
     for judge in dict.fromkeys(
         key for system in results.values() for key in system if key.startswith("judge:")
     ):
@@ -108,6 +110,24 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         f"|{'|'.join('---' for _ in header)}|",
         *(f"| {' | '.join(row)} |" for row in rows),
     ]
+
+
+def _another_persona(results: Results) -> list[str]:
+    """Replies under another persona than the dialogue was written for."""
+    exchanged = [system for system in results.values() if "old_persona" in system]
+    if not exchanged:
+        return []
+    header = ["system", "judge", "states the new persona's line", "states the old persona's line"]
+    rows = []
+    for system in exchanged:
+        for judge, share in system["old_persona"].items():
+            new = None if system["part"] == "shuffled" else _mean(system[f"judge:{judge}"], "recall")
+            rows.append([str(system["title"]), judge, _number(new, ".3f"), _number(share, ".3f")])
+    note = (
+        "The same histories under another persona: one with the same kinds of fact and other values (swapped), or "
+        "somebody else's (shuffled), which answers next to none of the questions."
+    )
+    return ["## Another persona", "", note, "", *markdown(header, rows), ""]
 
 
 def _plain_table(results: Results, columns: Sequence[Column]) -> list[str]:

@@ -153,9 +153,12 @@ def _base_of(source: str, adapter: dict[str, Any]) -> str:
             f"the adapter '{source}' does not name its backbone; write its folder or hub id into "
             f"base_model_name_or_path of {ADAPTER_CONFIG}"
         )
-    beside = Path(source).parent / Path(base).name
-    if not Path(base).is_dir() and beside.is_dir():
-        return str(beside)
+    named = Path(base)
+    # A run keeps its backbone among its models, beside the adapters of its stages and below the published one.
+    places = (Path(source).parent / named.name, Path(source).parent / named.parent.name / named.name)
+    moved = [place for place in places if place.is_dir()]
+    if not named.is_dir() and moved:
+        return str(moved[0])
     try:
         return _checked(base)
     except PersonalignError as error:

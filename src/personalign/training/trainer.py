@@ -199,7 +199,6 @@ def _arguments(settings: StageSettings, folder: Path) -> TrainingArguments:
         data_seed=settings.seed,
         bf16=settings.bf16,
         use_cpu=settings.use_cpu,
-        gradient_checkpointing=False,
         remove_unused_columns=False,
         report_to=[],
         disable_tqdm=True,

@@ -4,7 +4,6 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 from personalign._files import write_jsonl
@@ -163,5 +162,5 @@ def _session(
         messages=tuple(messages),
         relevant=tuple((line_of[each.kind],) if each.act == "answer" and each.kind else () for each in said),
         person=name,
-        extra=MappingProxyType({"language": rules.language, "truth": truth}),
+        extra={"language": rules.language, "truth": truth},
     )

@@ -3,7 +3,6 @@
 import dataclasses
 import random
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from personalign.data.dialogue import Dialogue, Turn
@@ -61,9 +60,7 @@ def _swap(dialogue: Dialogue, rng: random.Random) -> Dialogue:
             else turn
             for turn in dialogue.messages
         ),
-        extra=MappingProxyType(
-            {**dialogue.extra, "truth": [_retold(row, new) for row in dialogue.extra["truth"]]}
-        ),
+        extra={**dialogue.extra, "truth": [_retold(row, new) for row in dialogue.extra["truth"]]},
     )
 
 

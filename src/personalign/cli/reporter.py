@@ -1,0 +1,27 @@
+"""How a run tells a terminal what it does."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from personalign.cli import _output
+
+if TYPE_CHECKING:
+    from personalign.methods.steps import Advance
+
+
+class TerminalReporter:
+    """Remarks and progress bars on standard error."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or _output.message_console()
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator["Advance"]:
+        with _output.progress(description, total=total, console=self._console) as advance:
+            yield advance
