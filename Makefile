@@ -23,7 +23,8 @@ $(LOCKED): requirements.lock
 	         "write for example: make setup PYTHON=python3.12" >&2; exit 1; }
 	@test -e $@ && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@rm -f $@
-	$(BIN)/python -m pip install --quiet -r requirements.lock
+	@echo "installing the locked packages into .venv: PyTorch is the largest, this takes a minute or more"
+	$(BIN)/python -m pip install -r requirements.lock
 	@touch $@
 
 $(INSTALLED): $(LOCKED) pyproject.toml

@@ -97,7 +97,6 @@ def train_model(workload: Workload, *, steps: int) -> tuple[LoadedModel, Prompte
     settings = StageSettings(
         learning_rate=1.5e-3,
         max_steps=steps,
-        epochs=100.0,
         batch_examples=16,
         token_budget=4096,
         warmup_steps=20,

@@ -95,7 +95,12 @@ def test_a_reply_is_that_of_respond(model: Model) -> None:
         ({"messages": [{"role": "bot", "content": "x"}]}, r"messages\[0\].role: is 'bot'"),
         ({"messages": [{"role": "user", "content": " "}]}, r"messages\[0\].content: is empty"),
         ({"messages": [{"role": "user", "content": "hello " * 300}]}, "more than the 224 tokens"),
-        ({"candidates": "yes ."}, "candidates: is one string"),
+        ({"candidates": "yes ."}, "candidates: is 'yes .'; write a list of replies"),
+        ({"candidates": None}, "candidates: is None; write a list of replies"),
+        ({"messages": "hi"}, "messages: is a string; write a list"),
+        ({"messages": ["hi"]}, r"messages\[0\]: is a string; write"),
+        ({"messages": None}, "messages: is null; write a list"),
+        ({"persona": 3}, "persona: is a number; write a list"),
         ({"line": 3}, "line: 3 is outside the persona's 3 lines"),
     ],
 )
@@ -103,6 +108,10 @@ def test_what_cannot_be_scored_is_refused(model: Model, arguments: dict[str, Any
     given = {"persona": PERSONA, "messages": MESSAGES, "candidates": ["yes ."]} | arguments
     with pytest.raises(PersonalignError, match=message):
         personalign.score(model, **given)
+
+
+def test_no_candidates_have_no_scores(model: Model) -> None:
+    assert personalign.score(model, PERSONA, MESSAGES, []) == []
 
 
 def test_other_arguments_that_are_wrong_are_refused(model: Model, tmp_path: Path) -> None:

@@ -20,10 +20,8 @@ LAYERS = (
     "decoding",
     "evaluation",
     "labels",
-    "personas",
     "training",
     "methods",
-    "serving",
     "cli",
 )
 SHARED = {"personalign._files", "personalign._version", "personalign.errors"}

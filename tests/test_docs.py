@@ -189,10 +189,19 @@ def test_commands_and_their_options_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)
 def test_settings_of_commands_are_keys_of_a_recipe(page: Path) -> None:
-    values = yaml.safe_load(recipe_text("pal-personachat-small"))
+    shipped = shipped_recipes()
     for words in commands(page.read_text(encoding="utf-8"), "personalign"):
-        given = [value for option, value in pairwise(words) if option == "--set"]
-        parse_recipe(override(values, given), source=page.name)
+        named = next((word for word in words if word in shipped), "pal-personachat-small")
+        # A loop's variable stands for a number.
+        given = [re.sub(r"\$\w+", "1", value) for option, value in pairwise(words) if option == "--set"]
+        parse_recipe(override(yaml.safe_load(shipped[named]), given), source=page.name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    named = re.findall(r"\b((?:tests|src|benchmarks)/[\w./-]+\w)", page.read_text(encoding="utf-8"))
+    for name in named:
+        assert (ROOT / name).exists(), f"{page.name}: there is no {name}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)

@@ -84,12 +84,14 @@ def score(
     Raises PersonalignError for a conversation or a line that is not right, and for input that is too long.
     """
     dialogue = _dialogue(persona, messages)
-    if isinstance(candidates, str):
-        raise PersonalignError("candidates: is one string; write a list of replies")
+    if not isinstance(candidates, Sequence) or isinstance(candidates, str):
+        raise PersonalignError(f"candidates: is {candidates!r}; write a list of replies")
     if isinstance(line, int) and not 0 <= line < len(dialogue.persona):
         raise PersonalignError(
             f"line: {line} is outside the persona's {len(dialogue.persona)} lines; count from 0"
         )
+    if not candidates:
+        return []
     prompt = model.prompter.reply(dialogue, next_turn(model.prompter, dialogue), line=line)
     tree = DialogueTree()
     for text in candidates:
@@ -168,14 +170,19 @@ def _session(model: Model, strategy: Strategy) -> ChatSession:
 
 def _dialogue(persona: Sequence[str], messages: Sequence[Message]) -> Dialogue:
     """Checked as a row of a file would be."""
-    rows = [
-        {"role": message.role, "content": message.content} if isinstance(message, Turn) else dict(message)
-        for message in messages
-    ]
-    lines = persona if isinstance(persona, str) else list(persona)
+    rows: Any = messages
+    if isinstance(messages, Sequence) and not isinstance(messages, str):
+        rows = [_row(message) for message in messages]
+    lines = list(persona) if isinstance(persona, Sequence) and not isinstance(persona, str) else persona
     dialogue, faults = parse_row(
         {"id": "chat", "persona": lines, "messages": rows}, file="the conversation", line=0
     )
     if dialogue is None:
         raise error_of(faults)
     return dialogue
+
+
+def _row(message: Message) -> Any:
+    if isinstance(message, Turn):
+        return {"role": message.role, "content": message.content}
+    return dict(message) if isinstance(message, Mapping) else message

@@ -119,6 +119,37 @@ def test_the_persona_can_be_shown_and_changed(folder: Path, tmp_path: Path) -> N
     assert len(row["messages"]) == 2
 
 
+def test_any_text_is_a_persona_or_told_to_be_none(folder: Path, tmp_path: Path) -> None:
+    long = " | ".join(f"i have {number} cats and a very old dog ." for number in range(10))
+    assert len(long.encode()) > 300
+    typed = [
+        f"/persona {long}",
+        f"/persona {'我养了一只狗' * 30}",
+        f"/persona {'a/b ' * 2000}",
+        "/persona ~nobody-of-this-name",
+        "/persona ~nobody-of-this-name/her.txt",
+        f"/persona {'x' * 300}.txt",
+        "/persona a\0b.txt",
+        "/save ~nobody-of-this-name/there.jsonl",
+        f"/save {'x' * 300}",
+    ]
+    output = talk(folder, *typed, options=[*LINES, "--json"])
+    assert "  i have 9 cats and a very old dog .\n" in output
+    assert f"  {'我养了一只狗' * 30}\n" in output
+    assert "her.txt: there is no such file" in output
+    assert "xxx.txt: there is no such file" in output
+    assert "b.txt: there is no such file" in output
+    assert "there.jsonl: there is no such home folder" in output
+    assert output.count("error: ") == 5
+    assert dialogue_of(output)["persona"] == ["~nobody-of-this-name"]
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/her.txt", "x" * 300, "a\0b"])
+def test_a_persona_file_that_cannot_be_is_not_there(name: str) -> None:
+    with pytest.raises(PersonalignError, match="there is no such file"):
+        read_persona(Path(name))
+
+
 def test_a_conversation_is_saved_as_a_native_row(folder: Path, tmp_path: Path) -> None:
     path, taken = tmp_path / "saved.jsonl", tmp_path / "taken.jsonl"
     taken.write_text("mine\n")
@@ -316,3 +347,25 @@ def test_the_end_of_input_ends_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal(interactive=True)
     assert terminal.read() == "caf\N{REPLACEMENT CHARACTER}"
     assert terminal.read() is None
+
+
+def test_bytes_that_are_no_text_do_not_end_the_chat() -> None:
+    program = (
+        "from personalign.cli._terminal import Terminal\n"
+        "terminal = Terminal(interactive=False)\n"
+        "print(ascii([terminal.read(), terminal.read(), terminal.read()]))\n"
+    )
+    environment = {
+        **os.environ,
+        "PYTHONIOENCODING": "utf-8:strict",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        input=b"caf\xc3\nhello\n",
+        capture_output=True,
+        env=environment,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr.decode()
+    assert result.stdout.decode().strip() == r"['caf\ufffd', 'hello', None]"

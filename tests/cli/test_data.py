@@ -53,6 +53,21 @@ def test_show_marks_the_relevant_lines(source: Path) -> None:
     assert last_json(run("show", source, "--json"))["relevant"] == [[0], []]
 
 
+def test_show_leaves_the_text_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    long = "so much to say " * 14 + ":end:"
+    turns = (Turn("user", "i have a :dog: [bold]"), Turn("assistant", long))
+    write_dialogues(path, [Dialogue(":cat:", (f"i like :bee: {long}",), turns, person=":owl:")])
+    lines = run("show", path).stdout.splitlines()
+    assert lines == [
+        ":cat: person :owl:",
+        "persona",
+        f"  0 i like :bee: {long}",
+        "user      i have a :dog: [bold]",
+        f"assistant {long}",
+    ]
+
+
 def test_show_of_what_is_not_there(source: Path) -> None:
     for arguments in (("--number", 11), ("--id", "x")):
         error = run("show", source, *arguments).exception

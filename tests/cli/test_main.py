@@ -49,6 +49,10 @@ def code() -> None:
 
 def bug() -> None:
     raise ZeroDivisionError("a bug")
+
+
+def write() -> None:
+    open("/", "w")
 '''
 
 
@@ -59,7 +63,7 @@ def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     monkeypatch.delitem(sys.modules, "pretend_commands", raising=False)
     rows = {
         name: Command(f"pretend_commands:{name}", f"Do {name}.")
-        for name in ("label", "fail", "interrupt", "code", "bug")
+        for name in ("label", "fail", "interrupt", "code", "bug", "write")
     }
     rows["many"] = Command("pretend_commands:app", "Many.", subcommands={"label": "pretend_commands:label"})
     rows["missing"] = Command("no_such_module:app", "Not there.")
@@ -152,6 +156,11 @@ def test_an_interrupt_is_one_line(pretend: typer.Typer) -> None:
 
 def test_an_exit_code_of_a_command_is_kept(pretend: typer.Typer) -> None:
     assert CliRunner().invoke(pretend, ["code"]).exit_code == 7
+
+
+def test_what_the_system_refuses_is_one_line_with_the_file(pretend: typer.Typer) -> None:
+    result = CliRunner().invoke(pretend, ["write"])
+    assert (result.exit_code, result.stderr) == (1, "error: /: Is a directory\n")
 
 
 def test_a_bug_is_not_hidden(pretend: typer.Typer) -> None:

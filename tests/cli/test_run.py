@@ -269,10 +269,14 @@ def test_until_stops_there_and_ctrl_c_is_resumed(
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "train_stage", interrupted)
         result = quickstart(folder, "--until", "stage1")
-    assert result.exit_code == 1
+    assert result.exit_code == 130
     assert "stopped in stage1, which is kept; go on with the same command and --resume" in result.stderr
     assert set(markers(folder)) == {"data.json", "backbone.json", "finetuning.json"}
     assert (folder / "checkpoints" / "stage1" / "checkpoint-3").is_dir()
+    forgotten = quickstart(folder, "--until", "stage1")
+    assert forgotten.exit_code == 1
+    assert "stage1 was stopped before" in forgotten.stderr
+    assert "add --resume to go on from there" in forgotten.stderr
     steps: list[int] = []
 
     def watched(*arguments: Any, progress: Any, **rest: Any) -> Any:
@@ -300,7 +304,7 @@ def test_a_checkpoint_of_another_recipe_is_not_resumed(
 
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "train_stage", interrupted)
-        assert quickstart(folder, "--until", "stage1", stages__stage1__learning_rate=0.5).exit_code == 1
+        assert quickstart(folder, "--until", "stage1", stages__stage1__learning_rate=0.5).exit_code == 130
     result = quickstart(folder, "--until", "stage1", "--resume", stages__stage1__learning_rate=0.25)
     assert result.exit_code == 0, result.output
     assert "stage1: begins anew, its checkpoint comes from another recipe" in result.stderr

@@ -1,7 +1,9 @@
 """Tables with a column map: csv, parquet, JSON, a saved data set, and a hub id without a network."""
 
 import csv
+import datetime
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,40 @@ def test_speakers_by_name(tmp_path: Path) -> None:
     assert "assistant_name" in fault.remedy
 
 
+def test_a_name_that_nobody_has_is_a_fault(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, {"talk": "Al: any pets?\nBo: only bees."}, {"talk": "Al: hi"})
+    (fault,) = parse(path, columns={"messages": "talk", "assistant_name": "Bob"}).faults
+    assert (fault.line, fault.field) == (0, "assistant_name")
+    assert "'Bob'" in fault.problem
+    assert "'Al', 'Bo'" in fault.remedy
+
+
+@pytest.mark.parametrize("talk", ["Al: hi\nBo: bye,\nsee you at 5:30", "Al: hi\nCy: hi"])
+def test_a_second_partner_is_a_fault(tmp_path: Path, talk: str) -> None:
+    path = csv_file(tmp_path, {"talk": "Al: hi\nBo: yo"}, {"talk": talk})
+    (fault,) = parse(path, columns={"messages": "talk", "assistant_name": "Bo"}).faults
+    assert (fault.line, fault.field) == (4, "messages")
+    assert "2 speakers beside 'Bo': 'Al', " in fault.problem
+
+
+@pytest.mark.parametrize("columns", [{}, {"assistant_name": "Bo"}])
+def test_a_blank_line_is_an_empty_turn(tmp_path: Path, columns: dict[str, str]) -> None:
+    names = ("Al: ", "Bo: ") if columns else ("", "")
+    path = csv_file(
+        tmp_path, {"messages": f"{names[0]}any\u2028pets?\n\n{names[0]}well?\r\n{names[1]}bees\r\n"}
+    )
+    assert [fault.field for fault in parse(path, columns=columns).faults] == ["messages[1].content"]
+    (dialogue,) = read_dialogues(path, columns=columns, drop_empty_turns=True)
+    assert dialogue.messages == (
+        Turn("user", "any\u2028pets?"), Turn("user", "well?"), Turn("assistant", "bees"),
+    )  # fmt: skip
+
+
+def test_a_blank_line_of_a_persona_is_a_fault(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, {"persona": "i bake.\n\ni am\u2028tall.", "messages": ""})
+    assert [fault.field for fault in parse(path).faults] == ["persona[1]"]
+
+
 def test_json_lines_with_a_map_leave_other_columns_out(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(RECORD | {"other": 1}) + "\n", encoding="utf-8")
@@ -89,6 +125,85 @@ def test_one_row_per_reply_is_joined(tmp_path: Path) -> None:
     assert labelled.relevant == ((0,), ())
 
 
+REPLIES: list[dict[str, Any]] = [
+    {"persona": ["i keep bees."], "history": ["any pets?"], "response": "only bees."},
+    {"persona": ["i keep bees."], "history": ["any pets?", "only bees.", "oh"], "response": "yes"},
+]
+
+
+def replies_file(folder: Path, *changes: dict[str, Any]) -> Path:
+    path = folder / "rows.jsonl"
+    rows = [row | change for row, change in zip(REPLIES, changes, strict=True)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_rows_of_replies_keep_what_else_they_say(tmp_path: Path) -> None:
+    rest = {"user": "p1", "partner_persona": ["i sail."], "subject": {"name": "pets"}, "other": 1}
+    columns = {"person": "user", "topic": "subject"}
+    (dialogue,) = read_dialogues(replies_file(tmp_path, rest, rest), format="hub", columns=columns)
+    assert len(dialogue.messages) == 4
+    assert (dialogue.person, dialogue.partner_persona) == ("p1", ("i sail.",))
+    assert dict(dialogue.extra) == {"topic": {"name": "pets"}}
+    path = replies_file(tmp_path, rest, rest | {"user": "p2"})
+    first, second = read_dialogues(path, format="hub", columns=columns)
+    assert (first.person, second.person) == ("p1", "p2")
+    assert second.extra["earlier_history"] == ["any pets?", "only bees."]
+
+
+def test_rows_of_replies_keep_their_candidates(tmp_path: Path) -> None:
+    path = replies_file(tmp_path, {"candidates": ["no.", "only bees."]}, {"candidates": None})
+    (dialogue,) = read_dialogues(path, format="hub")
+    assert dialogue.candidates == (("no.", "only bees."), ())
+    (fault,) = parse(replies_file(tmp_path, {}, {"candidates": "yes"}), format="hub").faults
+    assert (fault.line, fault.field) == (2, "candidates")
+
+
+def test_rows_of_replies_have_the_id_of_their_dialogue_or_none(tmp_path: Path) -> None:
+    same = replies_file(tmp_path, {"id": "a"}, {"id": "a"})
+    assert read_dialogues(same, format="hub", columns={"id": "id"})[0].id == "a"
+    path = replies_file(tmp_path, {"id": "a"}, {"id": "b"})
+    (fault,) = parse(path, format="hub", columns={"id": "id"}).faults
+    assert (fault.line, fault.field) == (2, "id")
+    assert "'a' and 'b'" in fault.problem
+    assert [dialogue.id for dialogue in read_dialogues(path, format="hub")] == ["rows:1"]
+
+
+@pytest.mark.parametrize("labels", [0, False, "", "0", [1], [[0]]])
+def test_relevant_of_a_reply_is_a_list_of_lines(tmp_path: Path, labels: Any) -> None:
+    parsed = parse(replies_file(tmp_path, {"relevant": [0]}, {"relevant": labels}), format="hub")
+    wrong = [] if labels == "" else [(2, "relevant")]
+    assert [(fault.line, fault.field) for fault in parsed.faults] == wrong
+
+
+def test_history_and_response_can_be_other_keys_beside_messages(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = {"messages": ["any pets?", "only bees."], "history": "long\n\nago", "response": "none"}
+    path.write_text(json.dumps(row), encoding="utf-8")
+    columns = {"messages": "messages", "history": "history", "response": "response"}
+    (dialogue,) = read_dialogues(path, columns=columns)
+    assert (dialogue.messages, dict(dialogue.extra)) == (
+        TURNS, {"history": "long\n\nago", "response": "none"},
+    )  # fmt: skip
+    assert read_dialogues(path, format="hub")[0].messages == TURNS
+
+
+@pytest.mark.parametrize(
+    ("value", "word"), [(datetime.datetime(2024, 1, 2), "datetime"), (math.nan, "float"), ([b"x"], "bytes")]
+)
+def test_what_json_cannot_carry_is_a_fault(tmp_path: Path, value: Any, word: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    said = [{"role": "user", "content": "hi", "sent": value}]
+    rows = [{"messages": said, "when": None}, {"messages": [], "when": value}, {"messages": [], "when": None}]
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "talk.parquet")
+    parsed = parse(tmp_path / "talk.parquet", columns={"when": "when"})
+    assert [(fault.line, fault.field) for fault in parsed.faults] == [(1, "messages"), (2, "when")]
+    assert all(word in fault.problem for fault in parsed.faults)
+    assert [fault.line for fault in parse(tmp_path / "talk.parquet").faults] == [1]
+
+
 def test_a_sharegpt_column(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     talk = [{"from": "human", "value": "any pets?"}, {"from": "gpt", "value": "only bees."}]
@@ -100,8 +215,15 @@ def test_missing_columns_name_those_there_are(tmp_path: Path) -> None:
     path = csv_file(tmp_path, {"a": "x", "b": "y"})
     with pytest.raises(PersonalignError, match=r"no column 'talk'; its columns are a, b"):
         read_dialogues(path, columns={"messages": "talk"})
-    with pytest.raises(PersonalignError, match=r"called 'messages'.*columns="):
+    with pytest.raises(PersonalignError, match=r"called 'messages'.*'history' and 'response'.*columns="):
         read_dialogues(path)
+    with pytest.raises(PersonalignError, match=r"called 'messages'"):
+        read_dialogues(csv_file(tmp_path, {"response": "x"}))
+
+
+def test_columns_called_history_and_response_need_no_map(tmp_path: Path) -> None:
+    (dialogue,) = read_dialogues(csv_file(tmp_path, {"history": "any pets?", "response": "only bees."}))
+    assert dialogue.messages == TURNS
 
 
 @pytest.mark.parametrize(
@@ -113,6 +235,14 @@ def test_broken_csv_is_one_fault(tmp_path: Path, text: str, line: int) -> None:
     path.write_text(text, encoding="utf-8")
     (fault,) = parse(path, format="hub").faults
     assert fault.line == line
+
+
+def test_every_row_with_too_many_cells_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text("messages,persona\nhi\nhi,i bake.\nhi,there,you\n", encoding="utf-8")
+    parsed = parse(path)
+    assert [fault.line for fault in parsed.faults] == [2, 4]
+    assert [dialogue.persona for dialogue in parsed.dialogues] == [("i bake.",)]
 
 
 def test_broken_parquet_and_folders_without_data(tmp_path: Path) -> None:
@@ -136,6 +266,16 @@ def test_a_hub_id_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert read_dialogues("owner/talk", columns=MAP, split="train")[0].messages == TURNS
     assert asked == [("owner/talk", "train")]
+
+
+def test_a_hub_id_may_end_like_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_list([{"messages": ["any pets?", "only bees."]}])
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, *, split: rows)
+    assert read_dialogues("owner/chats-v1.5")[0].messages == TURNS
+    with pytest.raises(PersonalignError, match="does not exist"):
+        read_dialogues("owner/chats.jsonl")
 
 
 def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,11 @@ def test_each_fault_is_named(tmp_path: Path, change: dict[str, Any], field: str,
     assert [dialogue.id for dialogue in parsed.dialogues] == ["fine"]
 
 
+def test_the_remedy_of_an_empty_turn_is_a_command_that_there_is(tmp_path: Path) -> None:
+    (fault,) = parse(written(tmp_path, message(content=""))).faults
+    assert "or `personalign data convert FILE NEW --drop-empty-turns`" in fault.remedy
+
+
 def test_a_misspelt_key_is_a_fault_and_a_foreign_one_is_kept(tmp_path: Path) -> None:
     row = {"personas": ["i keep bees."], "messages": []}
     (fault,) = parse(written(tmp_path, row)).faults

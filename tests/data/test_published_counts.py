@@ -1,6 +1,5 @@
 """Real files load, and their counts are those that were published for them."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -26,36 +25,28 @@ COUNTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def folder() -> Path:
-    named = os.environ.get("PERSONALIGN_DATA")
-    if not named:
-        pytest.skip("PERSONALIGN_DATA names no folder with the real dialogue files")
-    return Path(named)
-
-
 @pytest.mark.parametrize("name", sorted(COUNTS))
-def test_published_counts(folder: Path, name: str) -> None:
-    counts = statistics(read_dialogues(folder / f"{name}.jsonl.gz"))
+def test_published_counts(personalign_data: Path, name: str) -> None:
+    counts = statistics(read_dialogues(personalign_data / f"{name}.jsonl.gz"))
     assert (counts.dialogues, counts.turns, counts.examples) == COUNTS[name]
 
 
-def test_labels_and_candidates(folder: Path) -> None:
-    labelled = statistics(read_dialogues(folder / "convai2_valid.jsonl.gz"))
+def test_labels_and_candidates(personalign_data: Path) -> None:
+    labelled = statistics(read_dialogues(personalign_data / "convai2_valid.jsonl.gz"))
     assert labelled.share_of_none == pytest.approx(1 - 2947 / 7801)
-    ranked = statistics(read_dialogues(folder / "convai2_candidates_sample.jsonl.gz"))
+    ranked = statistics(read_dialogues(personalign_data / "convai2_candidates_sample.jsonl.gz"))
     assert (ranked.candidate_lists, ranked.candidates_per_list) == (1143, 20)
 
 
-def test_empty_turns_are_found_and_can_be_dropped(folder: Path) -> None:
-    path = folder / "dulemon_zh_sample.jsonl.gz"
+def test_empty_turns_are_found_and_can_be_dropped(personalign_data: Path) -> None:
+    path = personalign_data / "dulemon_zh_sample.jsonl.gz"
     assert [fault.line for fault in parse(path).faults] == [2, 5, 10, 13]
     assert len(read_dialogues(path, drop_empty_turns=True)) == 20
 
 
 @pytest.mark.parametrize("format", ["native", "parlai", "pal"])
-def test_a_whole_split_survives_the_formats(folder: Path, tmp_path: Path, format: str) -> None:
-    before = read_dialogues(folder / "convai2_valid.jsonl.gz")
+def test_a_whole_split_survives_the_formats(personalign_data: Path, tmp_path: Path, format: str) -> None:
+    before = read_dialogues(personalign_data / "convai2_valid.jsonl.gz")
     write_dialogues(tmp_path / "copy", before, format=format)  # type: ignore[arg-type]
     after = read_dialogues(tmp_path / "copy")
     assert [(d.persona, d.messages) for d in after] == [(d.persona, d.messages) for d in before]

@@ -111,6 +111,7 @@ VALID = {
     "pal": b'[[["a"], ["b"], "c", [0]], [["a"], ["b", "c", "d"], "e", [-1]]]',
     "sharegpt": b'[{"conversations": [{"from": "system", "value": "a"}, {"from": "human", "value": "b"}]}]',
     "csv": b'persona,messages,relevant\n"a","b\nc","[[0]]"\n',
+    "replies.csv": b'persona,history,response,relevant\n"a","b","c","[0]"\n"a","b\nc\nd","e",[]\n',
 }
 EDITS = st.lists(
     st.tuples(
@@ -152,7 +153,7 @@ def test_mutated_bytes_are_dialogues_or_faults(
 ) -> None:
     data = mutated(gzip.compress(VALID[kind], mtime=0) if compress_first else VALID[kind], edits)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / ("rows.csv" if kind == "csv" else "rows.jsonl")
+        path = Path(folder) / ("rows.csv" if kind.endswith("csv") else "rows.jsonl")
         path.write_bytes(data)
         try:
             parsed = parse(path, format=format, merge_turns=mend, drop_empty_turns=mend)
@@ -173,4 +174,15 @@ def test_any_row_is_a_dialogue_or_faults(row: dict[str, object]) -> None:
         path = Path(folder) / "rows.jsonl"
         path.write_text(json.dumps(row), encoding="utf-8")
         parsed = parse(path, format="native")
+    assert len(parsed.dialogues) == (0 if parsed.faults else 1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from([*FIELDS, "history", "response"]), JSON_VALUES))
+def test_any_row_of_a_reply_is_a_dialogue_or_faults(change: dict[str, object]) -> None:
+    row = {"persona": ["a"], "history": ["b"], "response": "c"} | change
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        path.write_text(json.dumps(row), encoding="utf-8")
+        parsed = parse(path, format="hub")
     assert len(parsed.dialogues) == (0 if parsed.faults else 1)

@@ -21,9 +21,9 @@ def said(*pairs: tuple[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_speakers_and_the_system_message_as_persona(tmp_path: Path) -> None:
-    talk = said(("system", "i keep bees.\n\n i am tall. \n"), ("human", "hi"), ("gpt", "yo"))
+    talk = said(("system", "i keep\u2028bees.\n\n i am tall. \r\n"), ("human", "hi"), ("gpt", "yo"))
     (dialogue,) = read_dialogues(written(tmp_path, {"id": "x", "conversations": talk, "source": "made up"}))
-    assert dialogue.persona == ("i keep bees.", "i am tall.")
+    assert dialogue.persona == ("i keep\u2028bees.", "i am tall.")
     assert dialogue.messages == (Turn("user", "hi"), Turn("assistant", "yo"))
     assert (dialogue.id, dict(dialogue.extra)) == ("x", {"source": "made up"})
 

@@ -16,7 +16,8 @@ from personalign.data.synthetic import (
     swap_personas,
     vocabulary,
 )
-from personalign.data.synthetic.grammar import grammar
+from personalign.data.synthetic.grammar import find_months, grammar
+from personalign.data.synthetic.oracle import since
 from personalign.errors import PersonalignError
 
 LANGUAGES = ("en", "zh")
@@ -59,6 +60,45 @@ def test_chinese_labels(line: str, reply: str, label: str) -> None:
     assert SyntheticOracle("zh").judge([(line, reply)]) == [label]
 
 
+DATED_EN = ("i have a dog since june .", "i live in paris since may .")
+DATED_ZH = ("我养了小狗，从三月起。", "我住在北京，从五月起。")
+
+
+@pytest.mark.parametrize(
+    ("language", "line", "reply", "label"),
+    [
+        # Two facts, each with its own month.
+        ("en", DATED_EN[0], "i have a dog since june . i live in paris since may .", "entailment"),
+        ("en", DATED_EN[1], "i have a dog since june . i live in paris since may .", "entailment"),
+        ("en", DATED_EN[0], "i live in paris since may , with a dog since june .", "entailment"),
+        ("en", DATED_EN[0], "i have a dog since may . i live in paris since june .", "contradiction"),
+        ("en", DATED_EN[1], "i have a dog since may . i live in paris since june .", "contradiction"),
+        ("en", DATED_EN[0], "i have a dog . i live in paris since may .", "entailment"),
+        ("en", DATED_EN[1], "i have a dog . i live in paris since june .", "contradiction"),
+        ("en", DATED_EN[0], "i have a dog since june . i live in rome since april .", "entailment"),
+        ("zh", DATED_ZH[0], "我有小狗，从三月起。我家在北京，从五月起。", "entailment"),
+        ("zh", DATED_ZH[1], "我有小狗，从三月起。我家在北京，从五月起。", "entailment"),
+        ("zh", DATED_ZH[0], "我有小狗，从五月起。我家在北京，从三月起。", "contradiction"),
+        ("zh", DATED_ZH[1], "我有小狗，从五月起。我家在北京，从三月起。", "contradiction"),
+        ("zh", DATED_ZH[0], "我有小狗。我家在北京，从五月起。", "entailment"),
+        # One fact.
+        ("en", DATED_EN[0], "i have a dog since june .", "entailment"),
+        ("en", DATED_EN[0], "i have a dog .", "entailment"),
+        ("en", DATED_EN[0], "i have a dog since may .", "contradiction"),
+        ("en", DATED_EN[0], "since may i have a dog .", "contradiction"),
+        ("en", DATED_EN[0], "since june i have a dog .", "entailment"),
+        ("en", DATED_EN[0], "i have a dog since june or may .", "contradiction"),
+        ("en", "i have a dog .", "i have a dog since may .", "entailment"),
+        ("en", DATED_EN[0], "since june .", "neutral"),
+        ("zh", DATED_ZH[0], "我有小狗，从五月起。", "contradiction"),
+        ("zh", DATED_ZH[0], "从五月起，我有小狗。", "contradiction"),
+        ("zh", DATED_ZH[0], "从三月起。", "neutral"),
+    ],
+)
+def test_a_month_belongs_to_the_value_before_it(language: str, line: str, reply: str, label: str) -> None:
+    assert SyntheticOracle(language).judge([(line, reply)]) == [label]
+
+
 def test_stated_keeps_the_order_and_every_value() -> None:
     found = stated("a cat , a dog , a cat in rome", language="en")
     assert found == {"pet": ("cat", "dog"), "city": ("rome",)}
@@ -72,8 +112,12 @@ def test_an_unknown_language_is_refused_at_once() -> None:
 @both_languages
 @given(data=st.data())
 def test_any_jumble_of_words_is_read(language: str, data: st.DataObject) -> None:
-    words = data.draw(st.lists(st.sampled_from(vocabulary(language)) | st.text(max_size=5), max_size=12))
-    found = stated(" ".join(words), language=language)
+    known_words = [*vocabulary(language), *grammar(language).months]
+    words = data.draw(st.lists(st.sampled_from(known_words) | st.text(max_size=5), max_size=12))
+    text = " ".join(words)
+    found, months = stated(text, language=language), since(text, language=language)
+    assert months.keys() == found.keys()
+    assert not found or set().union(*months.values()) == set(find_months(text, language=language))
     for kind, values in found.items():
         known = grammar(language).kind(kind)
         assert values

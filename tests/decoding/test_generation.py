@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from tests.decoding.small_models import (
     reply_prompts,
     transformers_reply,
 )
+from torch import Tensor
 
 from personalign.decoding.forest import Forest, Leaf
-from personalign.decoding.generation import DecodingSettings, Grown, generate
+from personalign.decoding.generation import DecodingSettings, Grown, generate, sampler
 from personalign.errors import PersonalignError
 from personalign.models import LoadedModel
 
@@ -184,6 +186,25 @@ def test_top_p_keeps_the_fewest_tokens_that_reach_p() -> None:
             expected[token] = probabilities[token]
             total += float(probabilities[token])
     assert_drawn_from(drawn, expected / expected.sum())
+
+
+class Single(Tensor):
+    """A tensor of a device without double precision, such as Apple's MPS."""
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        if function is Tensor.double:
+            raise TypeError("this device has no float64")
+        result = super().__torch_function__(function, types, arguments, named or {})
+        return result.as_subclass(Tensor) if function is Tensor.cpu else result
+
+
+def test_sampling_needs_no_double_precision_of_the_device() -> None:
+    logits = torch.randn(3, 9)
+    settings = DecodingSettings(strategy="sample", temperature=2.0, top_k=5, top_p=0.9)
+    keys = ["a", "b", "c"]
+    drawn = sampler(settings, keys)(logits.as_subclass(Single), [0, 1, 2])
+    assert drawn == sampler(settings, keys)(logits, [0, 1, 2])
 
 
 def test_tokens_are_streamed_as_they_come() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import BertForSequenceClassification
 from typer.testing import CliRunner
 
 from personalign.cli.judge import app
@@ -12,6 +13,7 @@ from personalign.errors import PersonalignError
 from personalign.evaluation.judge_training import JudgeTraining, evaluate_judge, train_judge
 from personalign.evaluation.nli_data import read_nli_rows
 from personalign.evaluation.nli_judge import load_judge
+from personalign.models import precision
 
 RUNNER = CliRunner()
 
@@ -81,14 +83,22 @@ def test_the_seed_decides_everything(config: JudgeTraining, tmp_path: Path) -> N
     assert not torch.allclose(weights[0], weights[2])
 
 
-def test_an_interrupted_training_leaves_nothing(config: JudgeTraining) -> None:
-    def interrupt(done: int, total: int) -> None:
+def test_a_saving_that_is_interrupted_leaves_nothing(
+    config: JudgeTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Path] = []
+
+    def interrupted(model: object, folder: Path) -> None:
+        (folder / "config.json").write_text("{")
+        begun.append(folder)
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(BertForSequenceClassification, "save_pretrained", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train_judge(config, progress=interrupt)
-    assert not config.out.exists()
-    assert not list(config.out.parent.parent.rglob("*.part"))
+        train_judge(replace(config, epochs=1))
+    [folder] = begun
+    assert folder.is_relative_to(config.out.parent)
+    assert not list(config.out.parent.iterdir())
 
 
 def test_a_folder_that_exists_is_not_overwritten(config: JudgeTraining) -> None:
@@ -100,6 +110,26 @@ def test_a_folder_that_exists_is_not_overwritten(config: JudgeTraining) -> None:
 def test_an_encoder_that_is_not_there_is_refused(config: JudgeTraining, tmp_path: Path) -> None:
     with pytest.raises(PersonalignError, match="cannot be loaded as an encoder"):
         train_judge(replace(config, encoder=str(tmp_path / "absent")))
+
+
+def test_a_device_that_is_not_there_is_refused(config: JudgeTraining) -> None:
+    with pytest.raises(PersonalignError, match="device: 'cuda:x' is unknown"):
+        train_judge(replace(config, device="cuda:x"))
+    for command in (
+        ["train", str(config.data), str(config.out)],
+        ["eval", str(config.encoder), str(config.data)],
+    ):
+        outcome = RUNNER.invoke(app, [*command, "--device", "tpu"])
+        assert isinstance(outcome.exception, PersonalignError)
+        assert "device: 'tpu' is unknown; write auto" in str(outcome.exception)
+
+
+def test_the_chosen_precision_is_recorded(config: JudgeTraining, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "cpu_has_amx", lambda: False)
+    with pytest.raises(PersonalignError, match="no AMX"):
+        train_judge(replace(config, dtype="bfloat16"))
+    record = train_judge(replace(config, dtype="auto", epochs=1))
+    assert record["settings"]["dtype"] == "float32"
 
 
 def test_the_commands_train_and_evaluate(config: JudgeTraining, tmp_path: Path) -> None:

@@ -106,8 +106,10 @@ def test_rows_with_forbidden_sentences_are_dropped_and_counted(tmp_path: Path) -
             row("i ski", "i like snow"),
             row("I swim .", "it is wet"),
             row("i run", "i jog"),
+            row("i read", "i like books"),
+            row("i cook. i like books", "i bake"),
             row("i swim", "i am wet", split="valid"),
-            row("x", "y", split="test"),
+            row("x", "I like books .", split="test"),
         ],
     )
     pairs = write(
@@ -118,22 +120,22 @@ def test_rows_with_forbidden_sentences_are_dropped_and_counted(tmp_path: Path) -
     test_file = write(tmp_path / "test.jsonl", [{"persona": ["i run."], "messages": []}])
     gathered = judge_data(data, entailed_pairs=pairs, exclude=[test_file], max_entailed=3, max_neutral=2)
     assert gathered.counts == {
-        "read": 5,
+        "read": 7,
         "valid": 1,
         "other_splits": 1,
         "entailed_pairs_read": 6,
-        "dropped_own_validation": 1,
+        "dropped_own_other_splits": 2,
         "dropped_excluded_files": 1,
-        "entailed_pairs_dropped_own_validation": 0,
+        "entailed_pairs_dropped_own_other_splits": 0,
         "entailed_pairs_dropped_excluded_files": 1,
-        "train_rows": 1,
+        "train_rows": 2,
         "entailed_rows": 3,
         "random_neutral_rows": 2,
     }
     assert gathered.train[0] == NliRow("i ski", "i like snow", 1)
     assert gathered.valid == (NliRow("i swim", "i am wet", 1, "valid"),)
     known = {(item.premise, item.hypothesis) for item in read_entailed_pairs(pairs)}
-    for item in gathered.train[1:]:
+    for item in gathered.train[2:]:
         assert ((item.premise, item.hypothesis) in known) == (item.label == 0)
 
 

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from personalign.errors import PersonalignError
 from personalign.evaluation.nli_judge import label_columns, load_judge
+from personalign.models import precision
+from personalign.models.precision import Precision
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +66,21 @@ def test_premise_and_hypothesis_are_not_the_same_place(judge_folder: Path) -> No
 def test_bfloat16_is_close_to_float32(judge_folder: Path) -> None:
     pairs = random_pairs(5)
     exact = load_judge(judge_folder).judge(pairs).probabilities
-    rounded = load_judge(judge_folder, dtype="bfloat16").judge(pairs).probabilities
+    judge = load_judge(judge_folder)
+    rounded = replace(judge, precision=Precision("bfloat16", "cpu", "to compare")).judge(pairs).probabilities
     assert 0 < np.abs(exact - rounded).max() < 0.1
+
+
+def test_what_the_machine_cannot_do_is_refused_as_for_models(
+    judge_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "cpu_has_amx", lambda: False)
+    with pytest.raises(PersonalignError, match="no AMX"):
+        load_judge(judge_folder, dtype="bfloat16")
+    assert load_judge(judge_folder, dtype="auto").precision.dtype == "float32"
+    for device in ("tpu", "cuda:x"):
+        with pytest.raises(PersonalignError, match=f"device: '{device}' is unknown"):
+            load_judge(judge_folder, device=device)
 
 
 def test_over_long_pairs_are_cut(judge_folder: Path) -> None:

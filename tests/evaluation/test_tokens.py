@@ -21,6 +21,12 @@ def test_words_are_lower_case_without_marks() -> None:
     assert words("我爱Go，真的。", language="zh") == ["我", "爱", "go", "真", "的"]
 
 
+def test_an_underscore_is_a_mark() -> None:
+    assert words_and_marks("_foo _ a_b don't_") == ["_", "foo", "_", "a", "_", "b", "don't", "_"]
+    assert words("_foo __init__ 我_x", language="zh") == ["foo", "init", "我", "x"]
+    assert words("_foo") == ["foo"]
+
+
 def test_ngrams_are_counted() -> None:
     assert ngrams(["a", "b", "a", "b"], 2) == {("a", "b"): 2, ("b", "a"): 1}
     assert not ngrams(["a"], 2)

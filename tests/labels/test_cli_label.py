@@ -78,3 +78,27 @@ def test_a_file_without_labels_cannot_be_checked(dialogues: Path, tmp_path: Path
     unlabelled.write_text(json.dumps(row) + "\n")
     outcome = RUNNER.invoke(APP, [str(unlabelled), "--check", "--method", "idf"])
     assert "without 'relevant'" in str(outcome.exception)
+
+
+def test_any_source_of_the_data_commands_can_be_labelled(tmp_path: Path) -> None:
+    table = tmp_path / "chats.csv"
+    table.write_text('who,said\ni bake .,"hi\ni bake .\n\n"\n', encoding="utf-8")
+    out = tmp_path / "labelled.jsonl"
+    options = ["--format", "hub", "--column", "persona=who", "--column", "messages=said"]
+    options += ["--merge-turns", "--drop-empty-turns", "--method", "idf", "--threshold", "0.2"]
+    outcome = RUNNER.invoke(APP, [str(table), str(out), *options])
+    assert outcome.exit_code == 0, outcome.output
+    assert [dialogue.relevant for dialogue in read_dialogues(out)] == [((0,),)]
+
+
+def test_the_part_of_a_data_set_can_be_named(dialogues: Path, tmp_path: Path) -> None:
+    outcome = RUNNER.invoke(
+        APP, [str(dialogues), str(tmp_path / "out"), "--format", "native", "--split", "a", "--method", "idf"]
+    )
+    assert "a split belong to tables" in str(outcome.exception)
+
+
+def test_the_name_of_the_file_is_printed_as_it_is(dialogues: Path, tmp_path: Path) -> None:
+    out = tmp_path / ("long " * 30 + ":dog:.jsonl")
+    outcome = RUNNER.invoke(APP, [str(dialogues), str(out), "--method", "idf"])
+    assert f"wrote {out}\n" in outcome.stdout

@@ -1,6 +1,11 @@
+import sys
+from pathlib import Path
+
+import pytest
+
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.labels.labeller import IdfOverlapLabeller
-from personalign.labels.study import joined_labels, study, table
+from personalign.labels.study import joined_labels, main, study, table
 
 
 def dialogue(name: str, *, relevant: tuple[tuple[int, ...], ...] | None = None) -> Dialogue:
@@ -38,3 +43,14 @@ def test_the_table_has_a_row_per_labeller_and_the_baseline() -> None:
     text = table(rows)
     assert "| idf | " in text
     assert "| always none | - | - | 0.500 | 0.000 |" in text
+
+
+def test_a_mistake_is_one_message_and_exit_code_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = str(tmp_path / "absent.jsonl")
+    monkeypatch.setattr(sys, "argv", ["study", "--train", absent, "--pairs", absent, "--test", absent])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith(f"error: {absent} does not exist")

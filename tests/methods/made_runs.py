@@ -139,5 +139,5 @@ def minimal_values() -> dict[str, Any]:
 
 def file_recipe(**data: Any) -> Recipe:
     """A recipe on files."""
-    values = minimal_values() | {"data": {"files": data}}
+    values = minimal_values() | {"data": {"files": data}, "evaluation": {"judges": []}}
     return parse_recipe(values, source="made.yaml")

@@ -131,6 +131,28 @@ def test_trunk_weight_adds_each_dialogues_longest_history_once(make: Callable[..
     assert rest == [list(example.paths) for example in plain]
 
 
+def test_the_trunk_of_generation_alone_holds_no_selected_line() -> None:
+    for example in stage1([baker(), greeter()], ablation="only_generation", trunk_weight=0.2):
+        for trunk in (path for path in example.paths if path.kind == "trunk"):
+            dialogue = {"baker": baker(), "greeter": greeter()}[example.dialogue]
+            plain = prompter().reply(dialogue, example.turn, line=UNSELECTED)
+            assert [*trunk.prompt, *trunk.target] == list(plain)
+
+
+def test_targets_beyond_the_room_for_them_are_dropped_and_counted() -> None:
+    long = replace(greeter(), messages=(*greeter().messages[:3], Turn("assistant", " ".join(["zebra"] * 60))))
+    asked = prompter(max_tokens=80, reserve=20)
+    for make in (pal.fine_tuning, pal.persona_aware_learning):
+        dropped = pal.Dropped()
+        examples = make([long], asked, dropped=dropped)  # type: ignore[operator]
+        assert [example.turn for example in examples] == [1]
+        assert dropped.counts["target longer than the room for it"] == 1
+    dropped = pal.Dropped()
+    pairs = pal.alignment_pairs([greeter()], [["dog .", "zebra " * 60]], asked, dropped=dropped)
+    assert [example.turn for example in pairs] == [1]
+    assert dropped.counts["target longer than the room for it"] == 1
+
+
 def test_pairs_share_the_prompt_with_the_gold_line() -> None:
     for dialogue, found in ((baker(), [0, None, 1]), (greeter(), [None, 0])):
         replies = REJECTED[dialogue.id]

@@ -111,7 +111,8 @@ def test_parts_carved_out_of_a_file_of_their_own(shelf: Path) -> None:
 def test_a_test_file_with_a_persona_or_person_of_training_is_refused(shelf: Path) -> None:
     write_dialogues(shelf / "leaky.jsonl", [talk(number) for number in (0, 1, 90)])
     with pytest.raises(
-        PersonalignError, match=r"'leaky' and part '\w+' share 1 persona sets and 0 people; make"
+        PersonalignError,
+        match=r"'leaky', part 'test', and part '\w+' share 1 persona sets and 0 people; make",
     ):
         load_parts(file_recipe(train="made_train", test="leaky"))
     someone = [replace(talk(number), person=f"p{number % 40}") for number in (*range(40), 90)]
@@ -119,6 +120,15 @@ def test_a_test_file_with_a_persona_or_person_of_training_is_refused(shelf: Path
     write_dialogues(shelf / "known.jsonl", someone[40:])
     with pytest.raises(PersonalignError, match=r"share 0 persona sets and 1 people"):
         load_parts(file_recipe(train="people", test="known"))
+
+
+def test_an_alignment_file_with_a_persona_of_training_is_refused(shelf: Path) -> None:
+    write_dialogues(shelf / "close.jsonl", [talk(number) for number in range(30, 60)])
+    recipe = file_recipe(train="made_train", test="made_test", align="close", align_share=0.8, stop_share=0.2)
+    with pytest.raises(
+        PersonalignError, match=r"'close', part '\w+', and part 'train' share \d persona sets"
+    ):
+        load_parts(recipe)
 
 
 def test_the_split_depends_on_its_seed_alone(shelf: Path) -> None:
@@ -166,7 +176,12 @@ def test_the_source_of_the_parts_is_recipe_and_files(shelf: Path) -> None:
     before = source_fingerprint(recipe)
     json.dumps(before)
     assert source_fingerprint(recipe) == before
-    write_dialogues(shelf / "made_test.jsonl", [talk(91)])
+    # A label that is mended leaves the size as it was.
+    path = shelf / "made_test.jsonl"
+    text = path.read_text(encoding="utf-8")
+    mended = text.replace("[[0], []]", "[[], [0]]")
+    assert (len(mended), mended != text) == (len(text), True)
+    path.write_text(mended, encoding="utf-8")
     assert source_fingerprint(recipe) != before
 
 
@@ -186,8 +201,6 @@ def test_given_labels_are_kept_and_missing_ones_named() -> None:
 
 def test_labels_of_a_method_replace_those_of_the_training_parts_alone() -> None:
     wrong = ((), (0,))
-    from dataclasses import replace
-
     parts = {name: [replace(talk(1), relevant=wrong)] for name in ("train", "align", "stop", "test")}
     reporter = SilentReporter()
     labelled = label_parts(parts, label_recipe("idf"), reporter=reporter)
@@ -201,3 +214,12 @@ def test_a_test_part_without_labels_gets_some_to_be_scored_by() -> None:
     parts = {"train": [talk(1)], "test": [talk(2, labelled=False)]}
     labelled = label_parts(parts, label_recipe("idf"), reporter=SilentReporter())
     assert labelled["test"][0].relevant == ((0,), ())
+
+
+def test_test_dialogues_with_labels_keep_them_where_others_have_none() -> None:
+    given = replace(talk(1), relevant=((), (0,)))
+    reporter = SilentReporter()
+    parts = {"train": [talk(1)], "test": [given, talk(2, labelled=False)]}
+    labelled = label_parts(parts, label_recipe("idf"), reporter=reporter)
+    assert labelled["test"] == [given, talk(2)]
+    assert reporter.said[1:] == ["Part 'test': 1 of 2 dialogues had no labels and got some"]

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.methods.made_runs import SilentReporter, baker, file_recipe, minimal_values, prompter, tiny_model
@@ -10,7 +11,7 @@ from tests.methods.made_runs import SilentReporter, baker, file_recipe, minimal_
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.formats import write_dialogues
 from personalign.methods.pretraining import pretrain, pretraining_dialogues
-from personalign.methods.recipe import PretrainStage, parse_recipe
+from personalign.methods.recipe import Recipe, parse_recipe
 
 
 def talk(name: str, *messages: str, persona: tuple[str, ...] = (), partner: tuple[str, ...] = ()) -> Dialogue:
@@ -97,16 +98,37 @@ def test_the_synthetic_corpus_gives_its_training_part() -> None:
     assert pretraining_dialogues(recipe, {"train": [baker()], "test": TEST}) == ([baker()], {"dialogues": 1})
 
 
+def pretraining_recipe(**stage: Any) -> Recipe:
+    values = minimal_values()
+    values["stages"]["pretrain"] = stage
+    return parse_recipe(values, source="made")
+
+
+def test_dialogues_that_teach_nothing_are_counted(tmp_path: Path) -> None:
+    mute = replace(baker("mute"), messages=baker().messages[:1], relevant=None)
+    long = replace(
+        baker("long"), messages=(Turn("user", "zebra " * 300), Turn("assistant", "yes .")), relevant=None
+    )
+    record = pretrain(
+        tiny_model(),
+        [baker(), mute, long],
+        prompter(),
+        pretraining_recipe(learning_rate=1e-3, batch_examples=1, steps=1, copy_every=None),
+        checkpoints=tmp_path / "checkpoints",
+        journal=tmp_path / "metrics.jsonl",
+        reporter=SilentReporter(),
+    )
+    assert record["rows"] == 1
+    assert record["dropped"] == {"without a reply": 1, "longer than max_tokens": 1}
+
+
 def test_pretraining_learns_the_text(tmp_path: Path) -> None:
     loaded = tiny_model()
-    stage = PretrainStage(learning_rate=1e-2, batch_examples=4, steps=30, warmup_steps=2, copy_every=None)
     record = pretrain(
-        loaded.model,
+        loaded,
         [baker(f"d{number}") for number in range(8)],
         prompter(),
-        stage,
-        seed=1,
-        dtype="float32",
+        pretraining_recipe(learning_rate=1e-2, batch_examples=4, steps=30, warmup_steps=2, copy_every=None),
         checkpoints=tmp_path / "checkpoints",
         journal=tmp_path / "metrics.jsonl",
         reporter=SilentReporter(),
@@ -120,14 +142,11 @@ def test_pretraining_learns_the_text(tmp_path: Path) -> None:
 def test_copy_exercises_repeat_real_lines(tmp_path: Path) -> None:
     lines = [f"i have {count} dog ." for count in ("a", "the", "no", "any", "like", "tea")]
     dialogues = [replace(baker(f"d{at}"), persona=(line,), relevant=None) for at, line in enumerate(lines)]
-    stage = PretrainStage(learning_rate=1e-3, batch_examples=9, steps=1, copy_every=2)
     record = pretrain(
-        tiny_model().model,
+        tiny_model(),
         dialogues,
         prompter(),
-        stage,
-        seed=1,
-        dtype="float32",
+        pretraining_recipe(learning_rate=1e-3, batch_examples=9, steps=1, copy_every=2),
         checkpoints=tmp_path / "checkpoints",
         journal=tmp_path / "metrics.jsonl",
         reporter=SilentReporter(),

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from tests.methods.made_runs import minimal_values
 
 from personalign.errors import PersonalignError
-from personalign.methods import pal
-from personalign.methods.recipe import Ablation, override, parse_recipe, read_recipe, recipe_yaml
+from personalign.methods.recipe import override, parse_recipe, read_recipe, recipe_yaml
 
 SHIPPED = sorted(
     item.name.removesuffix(".yaml")
@@ -234,5 +233,34 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         read_recipe(tmp_path / "none.yaml")
 
 
-def test_recipe_and_method_know_the_same_ablations() -> None:
-    assert Ablation == pal.Ablation
+@pytest.mark.parametrize(
+    ("assignments", "problem"),
+    [
+        (["seed=-1"], "seed: Input should be greater than or equal to 0"),
+        (["stages.stage2.beta=0"], "stages.stage2.beta: Input should be greater than 0"),
+        (["stages.stage1.learning_rate=-1"], "stages.stage1.learning_rate: Input should be greater than 0"),
+        (["decoding.temperature=0"], "mine.yaml: decoding: temperature is 0"),
+        (["prompts.reserve=2000"], "mine.yaml: prompts: reserve is 2000"),
+        (["prompts.reserve=30"], "decoding.max_new_tokens is 40, but prompts.reserve keeps only 30"),
+        (["stages.stage2.patience=3"], "stages.stage2.patience counts evaluations"),
+        (
+            [
+                "stages.finetuning={learning_rate: 1}",
+                "stages.finetuning_longer={learning_rate: 1, patience: 2}",
+            ],
+            "stages.finetuning_longer: evaluate_every and patience belong to stage2",
+        ),
+        (
+            ["stages.pretrain={learning_rate: 1, trunk_weight: 1}"],
+            "stages.pretrain: trunk_weight and batches",
+        ),
+        (
+            ["stages.pretrain={learning_rate: 1, batches: shuffled}"],
+            "stages.pretrain: trunk_weight and batches",
+        ),
+        (["data.labels.method=nli", "evaluation.judges=[]"], "data.labels.method is nli"),
+        (["data={files: {train: a, test: b}}"], "evaluation.judges is missing; name NLI judges"),
+    ],
+)
+def test_values_that_cannot_work_together_are_found_at_once(assignments: list[str], problem: str) -> None:
+    assert problem in mistake(changed(*assignments))

@@ -19,6 +19,7 @@ from personalign.methods.lineup import final_stage
 from personalign.methods.models import ModelStore
 from personalign.methods.recipe import Recipe, override, parse_recipe
 from personalign.methods.run import PalRun
+from personalign.methods.shipped import load_recipe
 from personalign.models import build_backbone, word_tokenizer
 from personalign.prompts import structure_texts
 
@@ -74,7 +75,7 @@ def recipe(sources: Path, *assignments: str) -> Recipe:
             "stage2": {**stage, "learning_rate": 0.0005, "sft_weight": 0.5},
         },
         "decoding": {"max_new_tokens": 5},
-        "evaluation": {"bootstrap": 10},
+        "evaluation": {"judges": ["oracle"], "bootstrap": 10},
     }
     return parse_recipe(override(values, assignments), source="adapted.yaml")
 
@@ -116,8 +117,8 @@ def test_only_adapters_are_saved_and_stage_2_goes_on_with_those_of_stage_1(
 def test_the_reference_of_stage_2_is_stage_1(finished: tuple[PalRun, dict[str, Any]]) -> None:
     record = finished[1]["stage2"]
     assert record["largest_log_ratio"] <= 1e-4
-    if record["start"]["pairs"]:
-        assert record["start"]["loss"] == pytest.approx(0.693147, abs=1e-5)
+    assert record["start"]["pairs"] > 0
+    assert record["start"]["loss"] == pytest.approx(0.693147, abs=1e-5)
 
 
 def test_a_wrong_reference_stops_the_run(
@@ -256,6 +257,45 @@ def test_a_change_redoes_what_it_decides_and_nothing_before(
     order = list(states)
     assert states[redone] == "changed"
     assert all(states[name] == "done" for name in order[: order.index(redone)])
+
+
+def fingerprints(folder: Path, *assignments: str) -> dict[str, str]:
+    small = load_recipe("quickstart", ["stages.pretrain={learning_rate: 0.1}", *assignments])
+    return {
+        item.step.name: item.fingerprint for item in PalRun(small, folder, reporter=SilentReporter()).plan()
+    }
+
+
+def test_a_pretrained_backbone_depends_on_the_prompts(tmp_path: Path) -> None:
+    before = fingerprints(tmp_path)
+    assert fingerprints(tmp_path, "prompts.history=3")["backbone"] != before["backbone"]
+    assert fingerprints(tmp_path, "prompts.history=3")["data"] == before["data"]
+
+
+def test_an_ablation_leaves_the_baseline_alone(tmp_path: Path) -> None:
+    before, after = fingerprints(tmp_path), fingerprints(tmp_path, "ablation=only_selection")
+    assert {name for name in before if before[name] == after[name]} == {
+        "data",
+        "backbone",
+        "finetuning",
+        "finetuning_longer",
+        "predict:finetuning",
+        "predict:finetuning_longer",
+        "predict:finetuning_unseen",
+    }
+
+
+def test_a_turn_that_no_reply_fits_is_refused_before_training(sources: Path, tmp_path: Path) -> None:
+    path = sources / "test.jsonl"
+    first, *others = read_dialogues(str(path))
+    long = replace(first.messages[0], content="zebra " * 400)
+    write_dialogues(path, [replace(first, messages=(long, *first.messages[1:])), *others])
+    pal_run = PalRun(recipe(sources), tmp_path / "run", reporter=SilentReporter())
+    with pytest.raises(
+        PersonalignError, match=r"part 'test': dialogue '.*', message 1: the persona and the last"
+    ):
+        pal_run.run()
+    assert {path.name for path in (tmp_path / "run" / "steps").iterdir()} == {"data.json"}
 
 
 @pytest.mark.parametrize("method", ["nli", "cosine"])

@@ -35,13 +35,11 @@ def states(folder: Path, **changes: Mapping[str, Any]) -> dict[str, str]:
     return {item.step.name: item.state for item in plan(steps([], **changes), folder)}
 
 
-def run(
-    folder: Path, *, until: str | None = None, fail: str | None = None, **changes: Mapping[str, Any]
-) -> Any:
+def run(folder: Path, *, fail: str | None = None, **changes: Mapping[str, Any]) -> Any:
     """What was done, what was said, and the records."""
     done: list[str] = []
     reporter = SilentReporter()
-    records = run_steps(steps(done, fail=fail, **changes), folder, reporter=reporter, until=until)
+    records = run_steps(steps(done, fail=fail, **changes), folder, reporter=reporter)
     return done, reporter.said, records
 
 
@@ -91,13 +89,6 @@ def test_the_order_and_kind_of_equal_settings_do_not_matter(tmp_path: Path) -> N
     first = {"train": {"a": (1, 2), "b": None}}
     run(tmp_path, **first)
     assert set(states(tmp_path, train={"b": None, "a": [1, 2]}).values()) == {"done"}
-
-
-def test_until_ends_the_run_after_that_step(tmp_path: Path) -> None:
-    done, _, records = run(tmp_path, until="train")
-    assert done == ["data", "train"]
-    assert list(records) == ["data", "train"]
-    assert run(tmp_path)[0] == ["other", "predict:a"]
 
 
 def test_a_crash_leaves_no_marker(tmp_path: Path) -> None:

@@ -113,6 +113,51 @@ def test_a_model_without_end_token_is_refused(folder: Path) -> None:
         load_model(folder, device="cpu")
 
 
+def in_hub_cache(cache: Path, name: str, folder: Path) -> Path:
+    """As `huggingface_hub` lays a download out; no test reaches for the network."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    return Path(shutil.copytree(folder, repository / "snapshots" / ("0" * 40)))
+
+
+def test_a_generic_tokenizer_beside_a_hub_model_stays_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers would make it the model's own kind, which knows none of the words."""
+    backbone("qwen2").save_pretrained(tmp_path / "model")
+    TOKENIZER.save_pretrained(tmp_path / "model")
+    in_hub_cache(tmp_path / "cache", "somebody/words", tmp_path / "model")
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    expected = TOKENIZER.encode("i have a dog .")
+    assert load_tokenizer(tmp_path / "model").encode("i have a dog .") == expected
+    assert load_tokenizer("somebody/words").encode("i have a dog .") == expected
+
+
+def test_the_own_tokenizer_of_a_hub_adapter_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone("qwen2").save_pretrained(tmp_path / "base")
+    TOKENIZER.save_pretrained(tmp_path / "base")
+    own = word_tokenizer(["i", "have", "a", "dog", ".", "parrot"], structure=["\n"], language="en")
+    (tmp_path / "adapter").mkdir()
+    settings = {"base_model_name_or_path": str(tmp_path / "base"), "peft_type": "LORA"}
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(settings))
+    bare = in_hub_cache(tmp_path / "cache", "somebody/bare", tmp_path / "adapter")
+    own.save_pretrained(tmp_path / "adapter")
+    in_hub_cache(tmp_path / "cache", "somebody/adapter", tmp_path / "adapter")
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    assert "parrot" in load_tokenizer("somebody/adapter").get_vocab()
+    assert not (bare / "tokenizer_config.json").exists()
+    assert load_tokenizer("somebody/bare").get_vocab() == TOKENIZER.get_vocab()
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "adapter_config.json"])
+@pytest.mark.parametrize("content", [b'{"tokenizer_class": ', b'{"eos_token": "caf\xe9"}', b"[]"])
+def test_a_torn_settings_file_is_named(folder: Path, name: str, content: bytes) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises(PersonalignError, match=rf"{name}: .*copy the file again"):
+        load_tokenizer(folder)
+
+
 def test_prepare_takes_what_is_built_already() -> None:
     loaded = prepare(backbone("gpt2"), TOKENIZER, device=torch.device("cpu"))
     assert loaded.plan.mode == "packed"

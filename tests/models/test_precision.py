@@ -50,8 +50,9 @@ def test_auto_on_a_gpu(able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(PersonalignError, match="dtype: 'float16' is unknown"):
         choose_precision("float16", device=CPU, parameters=1)  # type: ignore[arg-type]
-    with pytest.raises(PersonalignError, match="device: 'tpu' is unknown"):
-        choose_device("tpu")
+    for name in ("tpu", "cuda:x", "cuda:", "cuda:-1", "cuda:٣", "cpu:01", ""):
+        with pytest.raises(PersonalignError, match=f"device: '{name}' is unknown"):
+            choose_device(name)
 
 
 def test_absent_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +61,18 @@ def test_absent_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("auto") == CPU
     for name in ("cuda", "cuda:1", "mps"):
         with pytest.raises(PersonalignError, match="not available on this machine"):
+            choose_device(name)
+
+
+def test_a_device_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda") == torch.device("cuda")
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    for name, count in (("cuda:2", 2), ("cpu:1", 1)):
+        with pytest.raises(
+            PersonalignError, match=rf"'{name}' is not available on this machine, which has {count} "
+        ):
             choose_device(name)
 
 

@@ -14,10 +14,11 @@ from tests.prompts.prompt_tokenizers import (
     tokenizer_of,
     word_level,
 )
+from transformers import PreTrainedTokenizerBase
 
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.errors import PersonalignError
-from personalign.prompts import UNSELECTED, Language, Prompter, PromptSettings, structure_texts
+from personalign.prompts import UNSELECTED, Language, Prompter, PromptSettings, segments, structure_texts
 from personalign.prompts.segments import one_line
 
 KINDS = list(MAKERS)
@@ -206,12 +207,16 @@ def test_a_tokenizer_that_cannot_serve_is_refused() -> None:
         Prompter(word_level(without=["Persona:"]), LONG)
 
 
-def test_each_text_is_tokenised_once() -> None:
-    tokenizer = gpt2_like()
-    prompter = Prompter(tokenizer, LONG)
-    calls = []
-    encode = tokenizer.encode
-    tokenizer.encode = lambda text, **options: calls.append(text) or encode(text, **options)
+def test_each_text_is_tokenised_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    prompter = Prompter(gpt2_like(), LONG)
+    calls: list[str] = []
+    encode = segments._encode
+
+    def counted(tokenizer: PreTrainedTokenizerBase, text: str, *, people_wrote_it: bool) -> list[int]:
+        calls.append(text)
+        return encode(tokenizer, text, people_wrote_it=people_wrote_it)
+
+    monkeypatch.setattr(segments, "_encode", counted)
     talk = dialogue(*[f"{'ua'[i % 2]}: number {i}" for i in range(30)])
 
     def ask_for_everything(asked: Dialogue) -> None:
@@ -221,6 +226,7 @@ def test_each_text_is_tokenised_once() -> None:
             prompter.reply_target(asked.messages[turn].content)
 
     ask_for_everything(talk)
+    assert set(calls) > {f" number {i}" for i in range(30)}
     assert len(calls) == len(set(calls)) <= 30 + 2 + 1
     calls.clear()
     ask_for_everything(Dialogue("again", talk.persona, talk.messages))

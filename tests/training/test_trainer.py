@@ -194,6 +194,10 @@ def train(
     return result, {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
+def rows_of(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 def assert_identical(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
     assert first.keys() == second.keys()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
@@ -204,7 +208,7 @@ def test_a_stage_learns_and_writes_its_journal(tmp_path: Path) -> None:
     assert (result.steps, result.interrupted) == (30, False)
     assert result.history[-1]["loss_reply"] < result.history[0]["loss_reply"] - 0.1
     assert result.history[-1]["loss_selection"] < result.history[0]["loss_selection"] - 0.1
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rows = rows_of(tmp_path)
     assert [row["step"] for row in rows] == list(range(1, 31))
     assert {row["stage"] for row in rows} == {"made"}
     assert not all(torch.equal(value, tiny_model().state_dict()[name]) for name, value in weights.items())
@@ -338,8 +342,58 @@ def test_evaluations_after_the_checkpoint_are_forgotten(tmp_path: Path) -> None:
     evaluations = iter([lambda model: 0.5, lambda model: 0.1, lambda model: 0.9, killed])
     with pytest.raises(MemoryError):
         train(tmp_path, settings=settings, validate=lambda model: next(evaluations)(model))
-    resumed, _ = train(tmp_path, settings=settings, validate=scripted([0.2, 0.3, 0.4]), resume=True)
+    assert [row["step"] for row in rows_of(tmp_path) if "validation" in row] == [1, 2, 3]
+    resumed, weights = train(tmp_path, settings=settings, validate=scripted([0.2, 0.3, 0.4]), resume=True)
     assert (resumed.steps, resumed.best_step) == (4, 1)
+    # The weights are those of the evaluation that counts, not of the forgotten one that was better.
+    assert_identical(weights, train(tmp_path / "one", settings=replace(SETTINGS, max_steps=1))[1])
+    assert [row["step"] for row in rows_of(tmp_path) if "validation" in row] == [1, 2, 3, 4]
+
+
+def test_a_stage_that_ran_out_of_patience_does_not_go_on(tmp_path: Path) -> None:
+    """Ctrl-C during the last evaluation comes before the result; going on then must not train on."""
+    settings = replace(SETTINGS, evaluate_every=1, patience=2)
+    values = iter([0.5, 0.4, 0.3])
+
+    def validate(model: nn.Module) -> float:
+        value = next(values)
+        if value == 0.3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return value
+
+    first, _ = train(tmp_path / "cut", settings=settings, validate=validate)
+    assert first.interrupted
+    resumed, weights = train(tmp_path / "cut", settings=settings, validate=scripted([]), resume=True)
+    assert (resumed.steps, resumed.best_step, resumed.interrupted) == (3, 1, False)
+    assert_identical(weights, train(tmp_path / "one", settings=replace(SETTINGS, max_steps=1))[1])
+
+
+def test_a_stage_that_was_cut_in_its_last_step_is_done(tmp_path: Path) -> None:
+    _, whole = train(tmp_path / "whole", settings=replace(SETTINGS, max_steps=5))
+    train(tmp_path / "cut", settings=replace(SETTINGS, max_steps=5), interrupt_after=5)
+    resumed, weights = train(tmp_path / "cut", settings=replace(SETTINGS, max_steps=5), resume=True)
+    assert (resumed.steps, resumed.interrupted) == (5, False)
+    assert_identical(weights, whole)
+
+
+def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, save_every=2)
+    _, whole = train(tmp_path / "whole", settings=settings)
+    train(tmp_path / "cut", settings=settings, interrupt_after=5)
+    torn = tmp_path / "cut" / "checkpoints" / "checkpoint-6"
+    torn.mkdir()
+    (torn / "model.safetensors").write_bytes(b"half")
+    resumed, weights = train(tmp_path / "cut", settings=settings, resume=True)
+    assert resumed.steps == 8
+    assert_identical(weights, whole)
+
+
+def test_the_journal_of_an_interrupted_stage_loses_no_step(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, log_every=3)
+    first, _ = train(tmp_path, settings=settings, interrupt_after=4)
+    resumed, _ = train(tmp_path, settings=settings, resume=True)
+    assert [row["step"] for row in rows_of(tmp_path)] == [3, 4, 6, 8]
+    assert resumed.seconds > first.seconds
 
 
 def test_validation_leaves_training_as_it_was(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from tests.trees.random_trees import TREES, Grown, Sprout, alone, grow, tiny_mod
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from personalign.models.precision import cpu_has_amx
 from personalign.trees import DialogueTree, pack, score, segments
 from personalign.trees.segments import LONGEST, SHORTEST, attending_in, segments_of
 
@@ -78,6 +79,38 @@ def test_the_same_sums_and_gradients_as_with_the_whole_mask(key_heads: int) -> N
     for ours, theirs in zip(results[1], results[0], strict=True):
         assert ours is not None
         torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.skipif(not cpu_has_amx(), reason="only CPUs with AMX compute in bf16, and this one has none")
+@pytest.mark.parametrize("key_heads", [4, 2])
+def test_gradients_under_bf16_autocast_are_those_of_the_whole_mask(key_heads: int) -> None:
+    batch = pack([large_tree(), grow((1, 2, 3), [Sprout(0, 0.5, (4, 5))]).tree])
+    mask = batch.visible[:, None]
+    rows, tokens = batch.input_ids.shape
+    module = nn.Module()
+    module.num_key_value_groups = 4 // key_heads  # type: ignore[assignment]
+    heads = (4, key_heads, key_heads)
+    weights = states(rows, tokens, 4, 8, seed=4).float()
+    results = []
+    for own in (False, True):
+        inputs = [
+            states(rows, count, tokens, 8, seed=seed).float().requires_grad_()
+            for seed, count in enumerate(heads, start=1)
+        ]
+        with (
+            attending_in(segments_of(batch.visible, node=batch.node) if own else [], mask=mask),
+            torch.autocast("cpu", dtype=torch.bfloat16),
+        ):
+            usual = mask if own else mask.clone()
+            output, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](module, *inputs, usual, scaling=0.3)
+        assert output.dtype == torch.bfloat16
+        (output.float() * weights).sum().backward()
+        results.append([output.detach(), *(tensor.grad for tensor in inputs)])
+    for ours, theirs in zip(results[1], results[0], strict=True):
+        assert ours is not None
+        assert theirs is not None
+        # bf16 keeps three digits.
+        torch.testing.assert_close(ours, theirs, atol=0.02 * float(theirs.abs().max()), rtol=0)
 
 
 @pytest.mark.parametrize("shape", ["llama", "qwen2", "gpt2"])

@@ -1,5 +1,6 @@
 """A conversation in the terminal: messages, replies, and the commands that begin with a slash."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -131,8 +132,9 @@ class Conversation:
 
     def _persona(self, text: str) -> None:
         if text:
-            path = Path(text).expanduser()
-            named = path.is_file() or path.suffix in (".txt", ".json", ".jsonl")
+            path = Path(text)
+            suffix_of_file = path.suffix in (".txt", ".json", ".jsonl")
+            named = "|" not in text and (suffix_of_file or os.path.isfile(os.path.expanduser(path)))
             lines = read_persona(path) if named else checked(tuple(text.split("|")), source="/persona")
             self.dialogue = replace(self.dialogue, persona=lines)
         self.show_persona()
@@ -159,7 +161,10 @@ class Conversation:
     def _save(self, text: str) -> None:
         if not text:
             raise PersonalignError("/save needs a file to write; write /save chat.jsonl")
-        path = Path(text).expanduser()
+        try:
+            path = Path(text).expanduser()
+        except RuntimeError:
+            raise PersonalignError(f"{text}: there is no such home folder; name another file") from None
         if path.exists() and path not in self._saved:
             raise PersonalignError(f"{path} exists already; name another file")
         write_jsonl(path, [self.row()])

@@ -1,5 +1,6 @@
 """Persona lines from what a user names: a file of any of three kinds, or the lines themselves."""
 
+import os
 from pathlib import Path
 
 from personalign.data.faults import error_of
@@ -13,8 +14,9 @@ def read_persona(path: Path) -> tuple[str, ...]:
 
     Raises PersonalignError for a file that is none of these or holds no line.
     """
-    path = path.expanduser()
-    if not path.is_file():
+    # Path's own ways raise for a user who is not there and for a name that is too long.
+    path = Path(os.path.expanduser(path))
+    if not os.path.isfile(path):
         raise PersonalignError(
             f"{path}: there is no such file; name one with a persona line per line of text"
         )

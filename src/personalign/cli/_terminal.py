@@ -1,5 +1,6 @@
 """The terminal of a chat: lines in, pieces of text out, and a Ctrl-C that stops what it should."""
 
+import io
 import signal
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,9 @@ class Terminal:
         self._state: Literal["idle", "reading", "streaming", "working"] = "idle"
         self._presses = 0
         self._presses_before = 0
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            # Most locales are strict, and one broken character would end the chat.
+            sys.stdin.reconfigure(errors="surrogateescape")
         if self._interactive and find_spec("readline") is not None:
             # Imported, it gives input() a line editor and a history.
             import_module("readline")

@@ -1,15 +1,16 @@
 """`personalign data`: look at dialogues, count them, check, convert and split them."""
 
 import dataclasses
-import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from personalign.cli._output import emit_json, output_console
 from personalign.data.dialogue import Dialogue
 from personalign.data.formats import Format, WriteFormat, read_dialogues, write_dialogues
 from personalign.data.split import overlap, split_by_persona
@@ -55,7 +56,7 @@ def show(
     dialogues = read_dialogues(
         source,
         format=format,
-        columns=_columns(column),
+        columns=column_map(column),
         split=split,
         merge_turns=merge_turns,
         drop_empty_turns=drop_empty_turns,
@@ -64,13 +65,13 @@ def show(
     if as_json:
         from personalign.data.native import dialogue_to_row
 
-        _print_json(dialogue_to_row(dialogue))
+        emit_json(dialogue_to_row(dialogue))
     elif tree:
         from personalign.cli._tree_view import print_tree
 
-        print_tree(dialogue, tokenizer=tokenizer, console=Console())
+        print_tree(dialogue, tokenizer=tokenizer, console=output_console())
     else:
-        print_dialogue(dialogue, console=Console())
+        print_dialogue(dialogue, console=output_console())
 
 
 @app.command()
@@ -89,7 +90,7 @@ def stats(
             read_dialogues(
                 source,
                 format=format,
-                columns=_columns(column),
+                columns=column_map(column),
                 split=split,
                 merge_turns=merge_turns,
                 drop_empty_turns=drop_empty_turns,
@@ -97,14 +98,14 @@ def stats(
         )
     )
     if as_json:
-        _print_json(counts)
+        emit_json(counts)
         return
     table = Table(show_header=False)
     table.add_column(justify="left")
     table.add_column(justify="right")
     for name, value in counts.items():
         table.add_row(name.replace("_", " "), _number(value))
-    Console().print(table)
+    output_console().print(table)
 
 
 @app.command()
@@ -116,9 +117,9 @@ def validate(
     as_json: JsonOption = False,
 ) -> None:
     """Find every fault of a source in one pass; exit code 1 when there is one."""
-    faults = faults_of(source, format=format, columns=_columns(column), split=split)
+    faults = faults_of(source, format=format, columns=column_map(column), split=split)
     if as_json:
-        _print_json({"source": source, "faults": [dataclasses.asdict(fault) for fault in faults]})
+        emit_json({"source": source, "faults": [dataclasses.asdict(fault) for fault in faults]})
     else:
         for fault in faults:
             typer.echo(str(fault))
@@ -143,7 +144,7 @@ def convert(
     dialogues = read_dialogues(
         source,
         format=format,
-        columns=_columns(column),
+        columns=column_map(column),
         split=split,
         merge_turns=merge_turns,
         drop_empty_turns=drop_empty_turns,
@@ -152,7 +153,7 @@ def convert(
     replies = sum(len(dialogue.reply_indices()) for dialogue in dialogues)
     if as_json:
         counts = {"dialogues": len(dialogues), "replies": replies, "records": written}
-        _print_json({"target": str(target), "format": to, **counts})
+        emit_json({"target": str(target), "format": to, **counts})
         return
     typer.echo(f"{target}: {written} {_RECORDS[to]} of {len(dialogues)} dialogues with {replies} replies")
     if to == "trl" and written < replies:
@@ -189,7 +190,7 @@ def split(
     dialogues = read_dialogues(
         source,
         format=format,
-        columns=_columns(column),
+        columns=column_map(column),
         split=part,
         merge_turns=merge_turns,
         drop_empty_turns=drop_empty_turns,
@@ -205,7 +206,7 @@ def split(
     }
     if as_json:
         sizes = {name: len(members) for name, members in parts.items()}
-        _print_json({"folder": str(folder), "seed": seed, "dialogues": sizes, "overlap": common})
+        emit_json({"folder": str(folder), "seed": seed, "dialogues": sizes, "overlap": common})
         return
     for name, members in parts.items():
         typer.echo(f"{folder / f'{name}.jsonl'}: {len(members)} dialogues")
@@ -216,26 +217,26 @@ def split(
 
 def print_dialogue(dialogue: Dialogue, *, console: Console) -> None:
     """Print `dialogue` with numbered persona lines; a reply names the lines that it is labelled with."""
-    console.print(f"[bold]{escape(dialogue.id)}[/bold]" + _of_person(dialogue))
+    for line in _shown(dialogue):
+        console.print(line, soft_wrap=True)
+
+
+def _shown(dialogue: Dialogue) -> Iterator[Text]:
+    """The lines to print, as `Text`: rich would change marks such as `:dog:` and `[b]` in a plain string."""
+    of_person = "" if dialogue.person is None else f" person {dialogue.person}"
+    yield Text.assemble((dialogue.id, "bold"), (of_person, "dim"))
     for title, lines in (("persona", dialogue.persona), ("partner's persona", dialogue.partner_persona)):
         if lines or title == "persona":
-            console.print(f"[bold]{title}[/bold]" + ("" if lines else " (none)"))
+            yield Text.assemble((title, "bold"), "" if lines else " (none)")
         for index, line in enumerate(lines):
-            console.print(f"  {index} {escape(line)}", highlight=False)
+            yield Text(f"  {index} {line}")
     reply = 0
     for turn in dialogue.messages:
         if turn.role == "user":
-            console.print(f"[cyan]user[/cyan]      {escape(turn.content)}", highlight=False)
+            yield Text.assemble(("user", "cyan"), f"      {turn.content}")
             continue
-        notes = _notes(dialogue, reply)
-        console.print(
-            f"[green]assistant[/green] {escape(turn.content)}[dim]{escape(notes)}[/dim]", highlight=False
-        )
+        yield Text.assemble(("assistant", "green"), f" {turn.content}", (_notes(dialogue, reply), "dim"))
         reply += 1
-
-
-def _of_person(dialogue: Dialogue) -> str:
-    return "" if dialogue.person is None else f" [dim]person {escape(dialogue.person)}[/dim]"
 
 
 def _notes(dialogue: Dialogue, reply: int) -> str:
@@ -271,7 +272,7 @@ def _pairs(values: list[str], *, option: str, example: str) -> dict[str, str]:
     return pairs
 
 
-def _columns(values: list[str] | None) -> dict[str, str] | None:
+def column_map(values: list[str] | None) -> dict[str, str] | None:
     return _pairs(values, option="--column", example="persona=personality") if values else None
 
 
@@ -289,7 +290,3 @@ def _number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False))

@@ -18,10 +18,10 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Dtype = Annotated[
-    Literal["float32", "bfloat16"],
-    typer.Option(help="What to compute in; bfloat16 is quick on CPUs with AMX."),
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option(help="What to compute in; bfloat16 is quick on CPUs with AMX and on GPUs."),
 ]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, mps.")]
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:0 or mps.")]
 MaxLength = Annotated[int, typer.Option(min=8, help="Tokens of premise and hypothesis together.")]
 
 
@@ -41,7 +41,10 @@ def train(
     max_entailed: Annotated[int, typer.Option(min=0, help="At most so many entailed pairs.")] = 6000,
     max_neutral: Annotated[int, typer.Option(min=0, help="At most so many random neutral pairs.")] = 4000,
     exclude: Annotated[
-        list[Path] | None, typer.Option(help="File whose sentences must not occur in training; repeatable.")
+        list[Path] | None,
+        typer.Option(
+            help="Leave out rows whose premise or hypothesis is a text or a sentence of this file; repeatable."
+        ),
     ] = None,
     part: Annotated[
         Literal["a", "b", "all"],
@@ -58,7 +61,8 @@ def train(
 ) -> None:
     """Fine-tune an encoder into a judge that says entailment, neutral or contradiction.
 
-    Rows with a sentence of the data's own validation split, or of an --exclude file, are dropped and counted.
+    Rows whose premise or hypothesis occurs in the data's own other splits, or in an --exclude file, are dropped and
+    counted.
     """
     from personalign.evaluation.judge_training import JudgeTraining, train_judge
 

@@ -9,6 +9,16 @@ import typer
 
 from personalign.cli._counting import counting
 from personalign.cli._output import emit_json, output_console, quieten
+from personalign.cli.data import (
+    ColumnsOption,
+    DropOption,
+    FormatOption,
+    JsonOption,
+    MergeOption,
+    PartOption,
+    Source,
+    column_map,
+)
 from personalign.data.dialogue import Dialogue
 from personalign.errors import PersonalignError
 
@@ -20,9 +30,9 @@ Method = Literal["nli", "idf", "cosine", "cosine-idf"]
 
 
 def label(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Dialogues in any known format.")],
+    source: Source,
     out: Annotated[
-        Path | None, typer.Argument(metavar="OUT", help="Where to write them with `relevant`, native format.")
+        Path | None, typer.Argument(help="Where to write them with `relevant`, native format.")
     ] = None,
     method: Annotated[Method, typer.Option(help="How a line is found relevant.")] = "cosine-idf",
     threshold: Annotated[
@@ -34,12 +44,17 @@ def label(
         str | None, typer.Option(help="For cosine methods: folder or hub id; default: the offline MiniLM.")
     ] = None,
     language: Annotated[Literal["en", "zh"], typer.Option(help="How words are cut for idf.")] = "en",
-    check: Annotated[bool, typer.Option(help="Compare with the labels that the file has.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+    check: Annotated[bool, typer.Option(help="Compare with the labels that the source has.")] = False,
+    format: FormatOption = None,
+    column: ColumnsOption = None,
+    split: PartOption = None,
+    merge_turns: MergeOption = False,
+    drop_empty_turns: DropOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Label each reply with the persona lines that it expresses, or none.
 
-    Give OUT to write the labelled dialogues, --check to compare with the labels that IN has, or both.
+    Give OUT to write the labelled dialogues, --check to compare with the labels that SOURCE has, or both.
     """
     from personalign.data.formats import read_dialogues, write_dialogues
 
@@ -47,7 +62,14 @@ def label(
         raise PersonalignError(
             "nothing to do: give OUT to write labels, or --check to compare with given ones"
         )
-    dialogues = read_dialogues(source)
+    dialogues = read_dialogues(
+        source,
+        format=format,
+        columns=column_map(column),
+        split=split,
+        merge_turns=merge_turns,
+        drop_empty_turns=drop_empty_turns,
+    )
     if check and any(dialogue.relevant is None for dialogue in dialogues):
         raise PersonalignError(
             f"{source} has dialogues without 'relevant'; leave out --check, or label them first"
@@ -78,9 +100,9 @@ def label(
             )
     if out is not None:
         write_dialogues(out, _with_labels(dialogues, labels), format="native")
-        console.print(f"wrote {out}", markup=False)
+        typer.echo(f"wrote {out}")
         result["out"] = out
-    if json:
+    if as_json:
         emit_json(result)
 
 

@@ -1,6 +1,7 @@
 """The `personalign` command: a table of commands, each loaded only when it is the one asked for."""
 
 import contextlib
+import errno
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -125,6 +126,13 @@ def _ends_without_traceback() -> Iterator[None]:
         yield
     except PersonalignError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(EXIT_ERROR) from error
+    except OSError as error:
+        # A reader that left, as `head` does, is no error; click ends quietly on it.
+        if error.errno == errno.EPIPE:
+            raise
+        place = f"{error.filename}: " if error.filename is not None else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         raise typer.Exit(EXIT_ERROR) from error
     except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)

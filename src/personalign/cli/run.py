@@ -8,8 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from personalign.cli import _output
+from personalign.cli.main import EXIT_INTERRUPTED
 from personalign.cli.reporter import TerminalReporter
-from personalign.errors import PersonalignError
 
 if TYPE_CHECKING:
     from personalign.methods.run import PalRun
@@ -55,9 +55,10 @@ def execute(pal_run: "PalRun", *, until: str | None) -> dict[str, Any]:
     try:
         return pal_run.run(until=until)
     except Interrupted as stage:
-        raise PersonalignError(
-            f"stopped in {stage}, which is kept; go on with the same command and --resume"
-        ) from None
+        console.print(
+            f"stopped in {stage}, which is kept; go on with the same command and --resume", soft_wrap=True
+        )
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def finish(pal_run: "PalRun", records: dict[str, Any], *, json: bool) -> None:

@@ -127,7 +127,12 @@ def _read_rows(
             f"{source}: a column map and a split belong to tables; write format hub, or leave them out"
         )
     if not path.exists():
-        if format is None and source.count("/") == 1 and _HUB_ID.fullmatch(source) and not path.suffix:
+        if (
+            format is None
+            and source.count("/") == 1
+            and _HUB_ID.fullmatch(source)
+            and path.suffix not in native.SUFFIXES
+        ):
             return hub.read_rows(source)
         raise PersonalignError(f"{source} does not exist; write the path of a file, or a hub id (owner/name)")
     if path.is_dir():

@@ -8,19 +8,23 @@ the map that is no native field puts its column into `extra`. Cells are taken as
 - messages: a list of `{"role", "content"}` or of `{"from", "value"}`; a list of utterances that alternate,
   the partner's first; or a text with one utterance per line. Utterances that begin with a speaker's name and
   a colon are told apart by the map's `assistant_name`, which is a name, not a column;
-- `history` (a list of utterances, the last one the partner's) with `response`: one row per reply, joined
-  into dialogues as PAL's tuples are;
+- `history` (a list of utterances, the last one the partner's) with `response`, where there are no messages:
+  one row per reply, with `relevant` and `candidates` of that reply. Consecutive rows are joined into
+  dialogues as PAL's tuples are, where all else that they say is equal. `id` is read only if the map names it:
+  a row's id is seldom that of a dialogue;
 - a text cell that begins with `[` or `{` is read as JSON, for csv files.
 """
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from personalign.data import pal, sharegpt
-from personalign.data.faults import Fault, Row, Rows, kind
+from personalign.data.faults import Fault, Row, Rows, excerpt, kind
 from personalign.data.native import FIELDS
 from personalign.data.text import decode_json, read_json_values, read_text
 from personalign.errors import PersonalignError
@@ -29,7 +33,12 @@ _Problem = tuple[str, str, str]
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _NAMES = {"assistant_name"}
 _PER_REPLY = ("history", "response")
-_MAP_EXAMPLE = 'for example columns={"persona": "personality", "messages": "utterances"}'
+_OF_ONE_REPLY = {"id", "persona", *_PER_REPLY, "relevant", "candidates"}
+_MAP_EXAMPLE = (
+    'for example columns={"messages": "utterances"}, or columns={"history": "context", "response": "reply"}'
+)
+_SHOWN_NAMES = 10
+_SPACES = " \t\r"
 
 
 def read_rows(source: str, *, columns: Mapping[str, str] | None = None, split: str | None = None) -> Rows:
@@ -101,6 +110,7 @@ def _data_set(source: str, split: str | None) -> Iterable[Any]:
 def _csv(text: str, file: str, delimiter: str) -> Rows:
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[Row] = []
+    faults: list[Fault] = []
     start = 1
     try:
         header = list(reader.fieldnames or ())
@@ -111,13 +121,13 @@ def _csv(text: str, file: str, delimiter: str) -> Rows:
             if None in cells or None in cells.values():
                 problem = f"has not the {len(header)} cells of the header"
                 remedy = "quote cells that hold the delimiter or a line break"
-                return Rows(tuple(rows), (Fault(file, start, "line", problem, remedy),))
-            rows.append(Row(start, dict(cells)))
+                faults.append(Fault(file, start, "line", problem, remedy))
+            else:
+                rows.append(Row(start, dict(cells)))
             start = reader.line_num + 1
     except csv.Error as error:
-        fault = Fault(file, start, "line", f"no csv: {error}", "mend the quoting here")
-        return Rows(tuple(rows), (fault,))
-    return Rows(tuple(rows))
+        faults.append(Fault(file, start, "line", f"no csv: {error}", "mend the quoting here"))
+    return Rows(tuple(rows), tuple(faults))
 
 
 def _complete(columns: Mapping[str, str], present: list[str], source: str) -> dict[str, str]:
@@ -127,10 +137,15 @@ def _complete(columns: Mapping[str, str], present: list[str], source: str) -> di
             f"{source} has no column {', '.join(map(repr, absent))}; its columns are {', '.join(present)}"
         )
     complete = {field: field for field in FIELDS if field in present} | dict(columns)
-    if "messages" not in complete and not all(field in complete for field in _PER_REPLY):
+    if "messages" not in complete:
+        complete = {field: field for field in _PER_REPLY if field in present} | complete
+    if "messages" not in columns and all(field in complete for field in _PER_REPLY):
+        unread = {"messages", "id"} - columns.keys()
+        return {field: column for field, column in complete.items() if field not in unread}
+    if "messages" not in complete:
         raise PersonalignError(
-            f"{source} has no column that is called 'messages'; its columns are {', '.join(present)}. "
-            f"Write which column holds what, {_MAP_EXAMPLE}"
+            f"{source} has no column that is called 'messages', nor two that are called 'history' and "
+            f"'response'; its columns are {', '.join(present)}. Write which column holds what, {_MAP_EXAMPLE}"
         )
     return complete
 
@@ -140,19 +155,21 @@ def _mapped(records: Rows, columns: Mapping[str, str], source: str) -> Rows:
     faults = list(records.faults)
     for record in records.rows:
         if isinstance(record.value, dict):
-            row, problems = _native(record.value, columns)
+            row = _cells(record.value, columns)
+            problems = list(_uncarried(row))
         else:
             row, problems = {}, [("line", f"is {kind(record.value)}", "write an object with the columns")]
         faults += [Fault(source, record.line, *problem) for problem in problems]
         if not problems:
             rows.append(Row(record.line, row))
-    joined = _joined(rows, source) if "response" in columns else Rows(tuple(rows))
-    return Rows(joined.rows, (*faults, *joined.faults))
+    is_whole = "messages" in columns
+    native = _spoken(rows, source, columns.get("assistant_name")) if is_whole else _joined(rows, source)
+    return Rows(native.rows, (*faults, *native.faults))
 
 
-def _native(record: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[dict[str, Any], list[_Problem]]:
+def _cells(record: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """The cells of `record` under the keys of the map: texts taken apart, nothing checked."""
     row: dict[str, Any] = {}
-    problems: list[_Problem] = []
     for field, column in columns.items():
         if field in _NAMES:
             continue
@@ -161,23 +178,50 @@ def _native(record: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[dict
             decoded, problem = decode_json(cell)
             cell = cell if problem else decoded
         row[field] = cell
-    for field in ("persona", "partner_persona", "history"):
+    by_line = ("messages",) if "messages" in row else ("history",)
+    for field in ("persona", "partner_persona", *by_line):
         if isinstance(row.get(field), str):
             row[field] = _lines(row[field])
     for field in ("candidates", "relevant"):
         if row.get(field) == "":
             row[field] = None
-    if "messages" in row:
-        row["messages"], problems = _messages(row["messages"], columns.get("assistant_name"))
-    return row, problems
+    return row
 
 
 def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    """A blank line stays: it would be missed where roles alternate or labels count lines."""
+    return [line.strip(_SPACES) for line in text.removesuffix("\n").split("\n")] if text.strip() else []
 
 
-def _messages(cell: Any, assistant_name: str | None) -> tuple[Any, list[_Problem]]:
-    utterances = _lines(cell) if isinstance(cell, str) else cell
+def _uncarried(row: Mapping[str, Any]) -> Iterator[_Problem]:
+    for field, cell in row.items():
+        try:
+            json.dumps(cell, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            remedy = "write text or a finite number, or leave the column out of the map"
+            yield field, f"JSON cannot carry it: {error}", remedy
+
+
+def _spoken(rows: list[Row], source: str, assistant_name: str | None) -> Rows:
+    """Rows whose `messages` have roles."""
+    if assistant_name is not None:
+        names = Counter(name for row in rows for name in _speakers(row.value["messages"]))
+        if names and assistant_name not in names:
+            shown = ", ".join(excerpt(name) for name, _ in names.most_common(_SHOWN_NAMES))
+            problem = f"no utterance begins with {assistant_name!r} and a colon"
+            remedy = f"write one of the names that utterances begin with: {shown}"
+            return Rows((), (Fault(source, 0, "assistant_name", problem, remedy),))
+    spoken: list[Row] = []
+    faults: list[Fault] = []
+    for row in rows:
+        messages, problems = _messages(row.value["messages"], assistant_name)
+        faults += [Fault(source, row.line, *problem) for problem in problems]
+        if not problems:
+            spoken.append(Row(row.line, {**row.value, "messages": messages}))
+    return Rows(tuple(spoken), tuple(faults))
+
+
+def _messages(utterances: Any, assistant_name: str | None) -> tuple[Any, list[_Problem]]:
     if not isinstance(utterances, list):
         return utterances, []
     if utterances and all(isinstance(said, dict) and "from" in said for said in utterances):
@@ -190,29 +234,75 @@ def _messages(cell: Any, assistant_name: str | None) -> tuple[Any, list[_Problem
     return _named(utterances, assistant_name)
 
 
+def _speakers(utterances: Any) -> list[str]:
+    """The names before the first colon of each utterance, where the utterances are texts."""
+    if not isinstance(utterances, list) or not all(isinstance(said, str) for said in utterances):
+        return []
+    names = [said.partition(":")[0].strip() for said in utterances if ":" in said]
+    return [name for name in names if name]
+
+
 def _named(utterances: list[str], assistant_name: str) -> tuple[list[dict[str, str]], list[_Problem]]:
     messages = []
     problems = []
+    partners = [name for name in dict.fromkeys(_speakers(utterances)) if name != assistant_name]
+    if len(partners) > 1:
+        shown = ", ".join(excerpt(name) for name in partners[:_SHOWN_NAMES])
+        problem = f"has {len(partners)} speakers beside {assistant_name!r}: {shown}"
+        remedy = "begin every line with the name of one of the two speakers, and a colon"
+        problems.append(("messages", problem, remedy))
     for index, said in enumerate(utterances):
         name, colon, content = said.partition(":")
-        if not colon:
+        if said.strip() and not (colon and name.strip()):
             remedy = "write the speaker's name and a colon, or leave `assistant_name` out of the map"
             problems.append((f"messages[{index}]", "does not begin with a speaker", remedy))
         role = "assistant" if name.strip() == assistant_name else "user"
-        messages.append({"role": role, "content": content.strip()})
+        messages.append({"role": role, "content": content.strip(_SPACES)})
     return messages, problems
 
 
 def _joined(rows: list[Row], source: str) -> Rows:
+    """The dialogues that rows of one reply make up."""
     faults: list[Fault] = []
     examples = []
     for row in rows:
-        value = row.value
-        labels = value.get("relevant")
-        shape = [value.get("persona") or [], value.get("history") or [], value.get("response")]
-        problems = list(pal.tuple_problems([*shape, [-1] if labels is None else labels or [-1]]))
+        problems = list(_reply_problems(row.value))
         faults += [Fault(source, row.line, *problem) for problem in problems]
         if not problems:
-            kept = None if labels is None else [index for index in labels if index >= 0]
-            examples.append(pal.Example(row.line, shape[0], shape[1], str(shape[2]), kept))
-    return Rows(tuple(pal.join_examples(examples)), tuple(faults))
+            examples.append(_example(row))
+    joined = []
+    for group in pal.by_dialogue(examples):
+        other = next((example for example in group if example.id != group[0].id), None)
+        if other is None:
+            joined.append(pal.row_of(group))
+        else:
+            problem = f"the rows of one dialogue have the ids {group[0].id!r} and {other.id!r}"
+            remedy = "map the column that names the dialogue, or leave `id` out of the map"
+            faults.append(Fault(source, other.line, "id", problem, remedy))
+    return Rows(tuple(joined), tuple(faults))
+
+
+def _reply_problems(value: Mapping[str, Any]) -> Iterator[_Problem]:
+    persona, history = ([] if value.get(name) is None else value[name] for name in ("persona", "history"))
+    labels = value.get("relevant")
+    shape = [persona, history, value["response"], [-1] if labels is None or labels == [] else labels]
+    for field, problem, remedy in pal.tuple_problems(shape):
+        yield "relevant" if field == "labels" else field, problem, remedy
+    candidates = value.get("candidates")
+    if candidates is not None and not isinstance(candidates, list):
+        yield "candidates", f"is {kind(candidates)}", "write a list of replies, [] for none"
+
+
+def _example(row: Row) -> pal.Example:
+    value = row.value
+    labels = value.get("relevant")
+    return pal.Example(
+        row.line,
+        value.get("persona") or [],
+        value["history"] or [],
+        value["response"],
+        None if labels is None else [index for index in labels if index >= 0],
+        candidates=value.get("candidates"),
+        id=value.get("id"),
+        rest={key: cell for key, cell in value.items() if key not in _OF_ONE_REPLY},
+    )

@@ -16,7 +16,7 @@ from personalign.data.faults import Fault, excerpt, kind
 from personalign.data.text import read_json_values
 
 FIELDS = ("id", "persona", "messages", "partner_persona", "candidates", "relevant", "person")
-_SUFFIXES = {".gz", ".jsonl", ".json", ".txt", ".csv", ".tsv", ".parquet"}
+SUFFIXES = {".gz", ".jsonl", ".json", ".txt", ".csv", ".tsv", ".parquet"}
 _ROLES = ("user", "assistant")
 _MISSPELT = 0.9
 
@@ -63,7 +63,7 @@ def dialogue_to_row(dialogue: Dialogue) -> dict[str, Any]:
 
 def default_id(file: str, line: int, *, place: int = 1) -> str:
     name = Path(file).name
-    while Path(name).suffix in _SUFFIXES:
+    while Path(name).suffix in SUFFIXES:
         name = Path(name).stem
     return f"{name}:{line}" if place == 1 else f"{name}:{line}.{place}"
 
@@ -162,7 +162,9 @@ def _message_problems(field: str, message: Any) -> Iterator[_Problem]:
     elif role not in _ROLES:
         shown = excerpt(role) if isinstance(role, str) else kind(role)
         yield f"{field}.role", f"is {shown}", "write 'user' (the partner) or 'assistant' (has the persona)"
-    remedy = "write what was said, or take the turn out (`--drop-empty-turns` takes out every empty one)"
+    remedy = (
+        "write what was said, or take the turn out, or `personalign data convert FILE NEW --drop-empty-turns`"
+    )
     yield from _text_problems(f"{field}.content", message.get("content"), remedy)
 
 

@@ -5,8 +5,8 @@ is a window of utterances that alternate, the last one the partner's. Consecutiv
 joined again, so that each utterance is read once and a dialogue makes one tree.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -22,13 +22,20 @@ _SHAPE = "write [persona, history, response, labels]"
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One reply. `relevant` is None where the source has no labels."""
+    """One reply. `relevant` is None where the source has no labels.
+
+    Tables say more than tuples: `id` is that of the dialogue, `candidates` are those of the reply, and `rest`
+    holds the other keys of a native row.
+    """
 
     line: int
     persona: list[str]
     history: list[str]
     response: str
     relevant: list[int] | None
+    candidates: list[Any] | None = None
+    id: Any = None
+    rest: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_rows(text: str, *, file: str) -> Rows:
@@ -43,16 +50,14 @@ def read_rows(text: str, *, file: str) -> Rows:
             persona, history, response, labels = row.value
             relevant = [index for index in labels if index != _NONE]
             examples.append(Example(row.line, persona, history, response, relevant))
-    return Rows(tuple(join_examples(examples)), tuple(faults))
+    return Rows(tuple(row_of(group) for group in by_dialogue(examples)), tuple(faults))
 
 
-def join_examples(examples: Iterable[Example]) -> Iterator[Row]:
-    """Rows of the dialogues that `examples` were cut from.
+def by_dialogue(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    """The `examples` of each dialogue that they were cut from.
 
-    An example continues the dialogue before it when the personas are equal and its history, less the last
-    utterance, is how that dialogue ended. One that continues nothing but has a longer history (a file that
-    was shuffled or cut inside a dialogue) becomes a dialogue of its own last exchange: the earlier replies of
-    its history have no label, so they must not become examples; they are kept in `extra["earlier_history"]`.
+    An example continues the dialogue before it when persona and `rest` are equal and its history, less the
+    last utterance, is how that dialogue ended. `id` decides nothing.
     """
     current: list[Example] = []
     said: list[str] = []
@@ -62,25 +67,36 @@ def join_examples(examples: Iterable[Example]) -> Iterator[Row]:
             bool(current)
             and bool(before)
             and example.persona == current[0].persona
+            and example.rest == current[0].rest
             and (example.relevant is None) == (current[0].relevant is None)
             and said[-len(before) :] == before
         )
         if current and not joins:
-            yield _row_of(current)
+            yield current
             current, said = [], []
         current.append(example)
         said += [*example.history[-1:], example.response]
     if current:
-        yield _row_of(current)
+        yield current
 
 
-def _row_of(examples: list[Example]) -> Row:
+def row_of(examples: list[Example]) -> Row:
+    """The row of the dialogue that `examples` make up.
+
+    A first example with a longer history (a file that was shuffled or cut inside a dialogue) gives its last
+    exchange alone: the earlier replies of its history have no label, so they must not become examples; they
+    are kept in `extra["earlier_history"]`.
+    """
     messages: list[dict[str, str]] = []
     for example in examples:
         messages += [{"role": "user", "content": text} for text in example.history[-1:]]
         messages.append({"role": "assistant", "content": example.response})
     first = examples[0]
-    value: dict[str, Any] = {"persona": first.persona, "messages": messages}
+    value: dict[str, Any] = {**first.rest, "persona": first.persona, "messages": messages}
+    if first.id is not None:
+        value["id"] = first.id
+    if any(example.candidates for example in examples):
+        value["candidates"] = [example.candidates or [] for example in examples]
     if first.relevant is not None:
         value["relevant"] = [example.relevant for example in examples]
     if len(first.history) > 1:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from personalign.data.faults import Fault, Row, Rows, excerpt, kind
-from personalign.data.text import read_json_values
+from personalign.data.text import lines_of, read_json_values
 
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 
@@ -56,7 +56,7 @@ def _row_of(record: Any) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
     if given is not None and not isinstance(given, str):
         problems.append(("system", f"is {kind(given)}", "write a string"))
     elif "persona" not in row:
-        row["persona"] = [line.strip() for line in (given or "").splitlines() if line.strip()]
+        row["persona"] = [line.strip() for _, line in lines_of(given or "")]
     return {**row, "messages": messages}, problems
 
 

@@ -127,7 +127,8 @@ def sampler(settings: DecodingSettings, keys: Sequence[str]) -> Callable[[Tensor
 
     def draw(logits: Tensor, active: Sequence[int]) -> list[int]:
         probabilities = _restricted(logits / settings.temperature, top_k=settings.top_k, top_p=settings.top_p)
-        cumulative = probabilities.double().cumsum(dim=-1).cpu()
+        # On the CPU, since not every device has double precision.
+        cumulative = probabilities.cpu().double().cumsum(dim=-1)
         points = torch.tensor([[generators[index].random()] for index in active], dtype=torch.float64)
         # The first token at which the cumulative probability passes the point.
         scaled = points * cumulative[:, -1:]

@@ -10,8 +10,8 @@ from personalign.evaluation.tokens import Language, ngrams, words_and_marks
 def entropy(responses: Sequence[str], *, order: int, language: Language = "en") -> float:
     """`entropy-N/corpus`: -sum p ln p, in nats, of the n-grams pooled over all replies.
 
-    Punctuation marks are tokens of their own. Zhang et al. 2018; PAL prints one of orders 1 to 4 without
-    saying which. 0 where no reply is as long as `order`.
+    Punctuation marks are tokens of their own, and so is each Chinese character. Zhang et al. 2018; PAL prints one of
+    orders 1 to 4 without saying which. 0 where no reply is as long as `order`.
     """
     counts = _pooled(responses, order=order, language=language)
     total = counts.total()
@@ -21,7 +21,7 @@ def entropy(responses: Sequence[str], *, order: int, language: Language = "en") 
 def distinct(responses: Sequence[str], *, order: int, language: Language = "en") -> float:
     """`distinct-N/corpus`: different n-grams over all replies, per *token* (not per n-gram), in [0, 1].
 
-    Dividing by tokens is Li et al. 2016 and what PAL computes for both orders.
+    Dividing by tokens is Li et al. 2016 and what PAL computes for both orders. Tokens are those of `entropy`.
     """
     token_count = sum(len(words_and_marks(response, language=language)) for response in responses)
     return len(_pooled(responses, order=order, language=language)) / token_count if token_count else 0.0

@@ -1,13 +1,9 @@
 """Fine-tune an encoder into an NLI judge, and measure judges."""
 
-import contextlib
 import json
-import os
 import random
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +16,10 @@ from personalign.errors import PersonalignError
 from personalign.evaluation.classification import ClassificationScores, classification_scores
 from personalign.evaluation.judge import LABELS, Judge, Progress
 from personalign.evaluation.nli_data import JudgeData, NliRow, Part, judge_data
-from personalign.evaluation.nli_judge import ID_TO_LABEL, JudgeDtype, NliJudge, autocast, encode_pairs
+from personalign.evaluation.nli_judge import ID_TO_LABEL, NliJudge, encode_pairs
 from personalign.models.encoder import offline_encoder_folder
+from personalign.models.folders import new_folder
+from personalign.models.precision import Dtype, autocast, choose_device, choose_precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +45,7 @@ class JudgeTraining:
     clip_norm: float = 1.0
     batch_size: int = 32
     max_length: int = 128
-    dtype: JudgeDtype = "float32"
+    dtype: Dtype = "float32"
     device: str = "cpu"
     seed: int = 0
 
@@ -56,7 +54,8 @@ def train_judge(config: JudgeTraining, *, progress: Progress | None = None) -> d
     """Train, measure on the validation rows after every epoch, save; return what `judge.json` holds.
 
     AdamW with linear warm-up and decay over all updates. The folder `config.out` appears when all is done,
-    and not at all if the run is interrupted. Raises PersonalignError if it is there already.
+    and not at all if the run is interrupted. Raises PersonalignError if it is there already, and for a device or
+    a dtype that this machine does not have.
     """
     if config.out.exists():
         raise PersonalignError(f"{config.out} exists; name another folder, or delete it first")
@@ -73,6 +72,7 @@ def train_judge(config: JudgeTraining, *, progress: Progress | None = None) -> d
     )
     judge = _new_judge(config)
     per_epoch = _fit(judge, data, config=config, progress=progress)
+    settings = replace(config, dtype=judge.precision.dtype)
     record = {
         "name": config.out.name,
         "labels": list(LABELS),
@@ -80,10 +80,10 @@ def train_judge(config: JudgeTraining, *, progress: Progress | None = None) -> d
         "valid": per_epoch[-1],
         "valid_accuracy_per_epoch": [scores["accuracy"] for scores in per_epoch],
         "rows": dict(data.counts),
-        "settings": {name: _plain(value) for name, value in asdict(config).items()},
+        "settings": {name: _plain(value) for name, value in asdict(settings).items()},
         "personalign": __version__,
     }
-    with _whole_folder(config.out) as folder:
+    with new_folder(config.out) as folder:
         judge.model.save_pretrained(folder)
         judge.tokenizer.save_pretrained(folder)
         write_json(folder / "judge.json", record)
@@ -103,6 +103,7 @@ def _new_judge(config: JudgeTraining) -> NliJudge:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
     set_seed(config.seed)
+    device = choose_device(config.device)
     source = config.encoder if config.encoder is not None else str(offline_encoder_folder())
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -118,11 +119,11 @@ def _new_judge(config: JudgeTraining) -> NliJudge:
         raise PersonalignError(f"'{source}' cannot be loaded as an encoder: {error}") from error
     return NliJudge(
         name=config.out.name,
-        model=model.to(config.device),
+        model=model.to(device),
         tokenizer=tokenizer,
         columns=(0, 1, 2),
+        precision=choose_precision(config.dtype, device=device, parameters=model.num_parameters()),
         max_length=config.max_length,
-        dtype=config.dtype,
     )
 
 
@@ -148,9 +149,9 @@ def _fit(
                 judge.tokenizer,
                 [(row.premise, row.hypothesis) for row in batch],
                 max_length=config.max_length,
-            ).to(config.device)
-            labels = torch.tensor([row.label for row in batch], device=config.device)
-            with autocast(config.dtype, device=judge.model.device.type):
+            ).to(judge.model.device)
+            labels = torch.tensor([row.label for row in batch], device=judge.model.device)
+            with autocast(judge.precision):
                 logits = judge.model(**inputs).logits
             loss = torch.nn.functional.cross_entropy(logits.float(), labels)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -178,19 +179,6 @@ def _batches(rows: Sequence[NliRow], *, size: int, shuffle: random.Random) -> It
     yield from batches
 
 
-@contextlib.contextmanager
-def _whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `path` only if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return value.name
@@ -216,8 +204,8 @@ Classes in order: {", ".join(record["labels"])}. At most {settings["max_length"]
 - Encoder: {encoder}, fine-tuned for {settings["epochs"]} epochs, learning rate {settings["learning_rate"]},
   batch {settings["batch_size"]}, {settings["dtype"]}, seed {settings["seed"]}.
 - Data: `{settings["data"]}` (part: {settings["part"]}), entailed pairs `{settings["entailed_pairs"]}`.
-  Rows with a sentence of these files were left out: {", ".join(settings["exclude"]) or "none"};
-  so were rows with a sentence of the data's own validation split.
+  Rows whose premise or hypothesis occurs in these files were left out: {", ".join(settings["exclude"]) or "none"};
+  so were those whose premise or hypothesis occurs in the data's own other splits.
 - On its {record["rows"]["valid"]} validation rows: accuracy {record["valid"]["accuracy"]:.3f},
   macro-F1 {record["valid"]["macro_f1"]:.3f}.
 

@@ -99,8 +99,8 @@ def judge_data(
 ) -> JudgeData:
     """Gather the training and validation rows of a judge.
 
-    - Training rows with a sentence of the file's own validation split, or of a file in `exclude`, are
-      dropped and counted, so that no judge has seen sentences that it is tested on.
+    - Training rows whose premise or hypothesis occurs in the file's own other splits (validation, test), or in a
+      file of `exclude` as a text or a sentence of one, are dropped and counted: no judge is tested on what it saw.
     - `entailed_pairs`: at most `max_entailed` of its training rows join as entailed, and at most
       `max_neutral` pairs of a line with another line's reply as neutral.
     - `part`: halves of the data that share no premise, so that a second judge learns from other lines.
@@ -110,7 +110,8 @@ def judge_data(
     train = [row for row in rows if row.split == "train"]
     if not valid:
         raise PersonalignError(f"{path} has no validation rows; give some rows 'split': 'valid'")
-    own = frozenset(normalise(text) for row in valid for text in (row.premise, row.hypothesis))
+    held_out = [row for row in rows if row.split != "train"]
+    own = frozenset(normalise(text) for row in held_out for text in (row.premise, row.hypothesis))
     others = frozenset().union(*(sentences_in(other) for other in exclude))
     counts = {"read": len(rows), "valid": len(valid), "other_splits": len(rows) - len(valid) - len(train)}
 
@@ -139,12 +140,12 @@ def judge_data(
 def _drop(
     rows: Sequence[NliRow], *, own: frozenset[str], others: frozenset[str]
 ) -> tuple[list[NliRow], dict[str, int]]:
-    kept, counts = [], {"own_validation": 0, "excluded_files": 0}
+    kept, counts = [], {"own_other_splits": 0, "excluded_files": 0}
     for row in rows:
-        sentences = {normalise(row.premise), normalise(row.hypothesis)}
-        if sentences & own:
-            counts["own_validation"] += 1
-        elif sentences & others:
+        texts = {normalise(row.premise), normalise(row.hypothesis)}
+        if texts & own:
+            counts["own_other_splits"] += 1
+        elif texts & others:
             counts["excluded_files"] += 1
         else:
             kept.append(row)

@@ -1,23 +1,21 @@
 """A judge that is a three-class NLI cross-encoder."""
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from personalign.errors import PersonalignError
 from personalign.evaluation.judge import LABELS, Pair, Progress, Verdicts, class_of
-
-JudgeDtype = Literal["float32", "bfloat16"]
+from personalign.models.precision import Dtype, Precision, autocast, choose_device, choose_precision
 
 
 @dataclass(frozen=True, slots=True)
 class NliJudge:
-    """Judges pairs with a sequence classifier. Build it with `load_judge` or `nli_judge`.
+    """Judges pairs with a sequence classifier. Build it with `load_judge`.
 
     `columns[k]` is the model's output index of the class `LABELS[k]`, read from the model's configuration.
     """
@@ -26,9 +24,9 @@ class NliJudge:
     model: Any
     tokenizer: Any
     columns: tuple[int, int, int]
+    precision: Precision
     batch_size: int = 64
     max_length: int = 128
-    dtype: JudgeDtype = "float32"
     progress: Progress | None = None
 
     def judge(self, pairs: Sequence[Pair]) -> Verdicts:
@@ -46,7 +44,7 @@ class NliJudge:
     @torch.inference_mode()
     def _judge_batch(self, pairs: Sequence[Pair]) -> torch.Tensor:
         inputs = encode_pairs(self.tokenizer, pairs, max_length=self.max_length).to(self.model.device)
-        with autocast(self.dtype, device=self.model.device.type):
+        with autocast(self.precision):
             logits = self.model(**inputs).logits
         probabilities: torch.Tensor = logits.float().softmax(dim=-1)[:, list(self.columns)]
         return probabilities.cpu()
@@ -57,16 +55,18 @@ def load_judge(
     *,
     batch_size: int = 64,
     max_length: int = 128,
-    dtype: JudgeDtype = "float32",
+    dtype: Dtype = "float32",
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> NliJudge:
     """Load a judge from a folder or hub id, its weights in fp32; `dtype` is what it computes in.
 
-    Raises PersonalignError if it cannot be loaded or its three classes are not named in its configuration.
+    Raises PersonalignError if it cannot be loaded, if its three classes are not named in its configuration, and for
+    a device or a dtype that this machine does not have.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    place = choose_device(device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
@@ -74,12 +74,12 @@ def load_judge(
         raise PersonalignError(f"'{folder}' cannot be loaded as a judge: {error}") from error
     return NliJudge(
         name=Path(folder).name if Path(folder).is_dir() else str(folder),
-        model=model.to(device).eval(),
+        model=model.to(place).eval(),
         tokenizer=tokenizer,
         columns=label_columns(model.config.id2label),
+        precision=choose_precision(dtype, device=place, parameters=model.num_parameters()),
         batch_size=batch_size,
         max_length=max_length,
-        dtype=dtype,
         progress=progress,
     )
 
@@ -113,12 +113,6 @@ def encode_pairs(tokenizer: Any, pairs: Sequence[Pair], *, max_length: int) -> A
         max_length=max_length,
         return_tensors="pt",
     )
-
-
-def autocast(dtype: JudgeDtype, *, device: str) -> contextlib.AbstractContextManager[Any]:
-    if dtype == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device, dtype=torch.bfloat16)
 
 
 ID_TO_LABEL = dict(enumerate(LABELS))

@@ -19,7 +19,7 @@ def bleu_coco(
 
     Geometric mean of the clipped precisions 1..order, each (hits + 1e-15) / (n-grams + 1e-9), and the brevity
     penalty against the reference whose length is closest (the shorter of two equally close).
-    `references[i]`: one or more references of `responses[i]`. Papineni et al. 2002.
+    `references[i]`: one or more references of `responses[i]`. Chinese is cut into characters. Papineni et al. 2002.
     """
     _check(responses, references)
     hits, guesses = [0] * order, [0] * order
@@ -46,7 +46,8 @@ def rouge_l_coco(
 ) -> float:
     """`rouge-l/coco`: mean over items of the longest-common-subsequence F with beta 1.2, in [0, 1].
 
-    Precision and recall are each the best over the references, as pycocoevalcap computes it. Lin 2004.
+    Precision and recall are each the best over the references, as in pycocoevalcap, which cuts at every single space:
+    the same number where tokens stand one space apart. Chinese is cut into characters. Lin 2004.
     """
     _check(responses, references)
     scores = [
@@ -92,7 +93,7 @@ def copy_rate(
 def copied_share(response: str, persona: Sequence[str], *, language: Language = "en") -> float:
     """Length of the longest run of words that a reply shares with one persona line, over the reply's length.
 
-    Words are lower-cased, punctuation does not count; 0 for a reply without words.
+    Words are lower-cased, punctuation does not count; Chinese words are characters. 0 for a reply without words.
     """
     reply = words(response, language=language)
     if not reply:

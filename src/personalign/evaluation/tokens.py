@@ -9,13 +9,14 @@ Language = Literal["en", "zh"]
 # Ideographs and their extensions, kana, CJK punctuation and full-width forms: each character is a token.
 _CJK = "\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
 _CJK_TOKENS = re.compile(rf"[{_CJK}]|[^\s{_CJK}]+")
-_WORDS_AND_MARKS = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]|_")
+_WORDS_AND_MARKS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]|_")
 
 
 def tokens(text: str, *, language: Language = "en") -> list[str]:
-    """English: split on white space and nothing else, as pycocoevalcap does. Chinese: every character.
+    """English: split at white space of any length and nothing else. Chinese: every character.
 
-    In Chinese text, runs of other letters and digits stay whole: "我有2只dog" has 5 tokens.
+    In Chinese text, runs of other letters and digits stay whole: "我有2只dog" has 5 tokens. English is cut like this in
+    pycocoevalcap's BLEU; its ROUGE cuts at every single space, which differs where tokens stand further apart.
     """
     if language == "zh":
         return [token for token in _CJK_TOKENS.findall(text) if not token.isspace()]

@@ -1,13 +1,14 @@
 """Fix the threshold of every labeller on one set, then compare them once on another.
 
-    python -m personalign.labels.study --train TRAIN --pairs PAIRS --test TEST [--judge FOLDER]
+    python -m personalign.labels.study --train TRAIN --pairs PAIRS --test TEST [--origin NAME] [--judge FOLDER]
 
-The labels of TRAIN are made by joining it with PAIRS, rows {persona, response} that an NLI model judged
-entailed: noisy, and never those of TEST.
+The labels of TRAIN (of its dialogues whose key `origin` says NAME, where one is given) are made by joining it
+with PAIRS, rows {persona, response} that an NLI model judged entailed: noisy, and never those of TEST.
 """
 
 import argparse
 import json
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -148,8 +149,25 @@ def main() -> None:
     parser.add_argument("--test", type=Path, required=True, help="dialogues with `relevant`")
     parser.add_argument("--judge", help="folder or hub id of an NLI judge; without it NLI is left out")
     arguments = parser.parse_args()
+    try:
+        _print_study(arguments)
+    except PersonalignError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
 
+
+def _print_study(arguments: argparse.Namespace) -> None:
     from personalign.models.encoder import load_encoder
+
+    train = [
+        dialogue
+        for dialogue in read_dialogues(arguments.train)
+        if arguments.origin is None or dialogue.extra.get("origin") == arguments.origin
+    ]
+    pairs = {
+        (normalise(row.premise), normalise(row.hypothesis)) for row in read_entailed_pairs(arguments.pairs)
+    }
+    test = read_dialogues(arguments.test)
 
     encoder = _RememberingEncoder(load_encoder())
     labellers: list[Labeller] = [
@@ -161,18 +179,10 @@ def main() -> None:
         from personalign.evaluation.nli_judge import load_judge
 
         labellers.append(NliLabeller(load_judge(arguments.judge)))
-    train = [
-        dialogue
-        for dialogue in read_dialogues(arguments.train)
-        if arguments.origin is None or dialogue.extra.get("origin") == arguments.origin
-    ]
-    pairs = {
-        (normalise(row.premise), normalise(row.hypothesis)) for row in read_entailed_pairs(arguments.pairs)
-    }
     gold = joined_labels(train, pairs)
     turns = [lines for dialogue in gold for lines in dialogue]
     print(f"tuned on {len(turns):,} turns, {sum(map(bool, turns)):,} of them with a line\n")
-    rows = study(labellers, train=train, gold=gold, test=read_dialogues(arguments.test))
+    rows = study(labellers, train=train, gold=gold, test=test)
     print(table(rows))
     print(json.dumps([asdict(row) for row in rows]))
 

@@ -29,7 +29,7 @@ BYTES_PER_TRAINED_PARAMETER = 16
 
 @dataclass(slots=True)
 class Estimate:
-    """Per stage: steps, tokens as trees and as one sequence per example, dropped turns, hours; and memory in bytes."""
+    """Per stage: steps, tokens as trees and as one sequence per example, dropped turns, minutes; and memory in bytes."""
 
     parameters: int = 0
     weights_and_optimizer_bytes: int = 0
@@ -66,8 +66,11 @@ def estimate(recipe: Recipe, *, reporter: Reporter) -> Estimate:
         result.most_copying_steps = 0 if copying is None else copying.max_steps
         if pretraining is not None:
             texts, _ = pretraining_dialogues(recipe, parts)
-            rows = pretraining_examples(texts, prompter, pretraining, seed=recipe.seed)
-            result.stages["pretrain"] = _measure(rows, loaded, pretraining, pal.Dropped(), name="pretrain")
+            dropped = pal.Dropped()
+            rows = pretraining_examples(
+                texts, prompter, pretraining, seed=recipe.seed, dropped=dropped.counts
+            )
+            result.stages["pretrain"] = _measure(rows, loaded, pretraining, dropped, name="pretrain")
     rejected = _rejected_stand_ins(parts["align"])
     for name, stage in trained_stages(recipe).items():
         dropped = pal.Dropped()
@@ -100,9 +103,11 @@ def _measure(
 
 
 def _rejected_stand_ins(dialogues: Sequence[Dialogue]) -> list[list[str]]:
-    """Rejected replies do not exist yet: the dialogue's own other replies are of like length."""
+    """Rejected replies do not exist yet: other gold replies are of like length."""
     gold = [[item.messages[turn].content for turn in item.reply_indices()] for item in dialogues]
-    return [[*replies[1:], *replies[:1]] for replies in gold]
+    every = [reply for replies in gold for reply in replies]
+    others = iter([*every[1:], *every[:1]])
+    return [[next(others) for _ in replies] for replies in gold]
 
 
 def _seconds_per_token(loaded: LoadedModel, trees: Sequence[Any], stage: Stage) -> float:

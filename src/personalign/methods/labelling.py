@@ -22,9 +22,9 @@ UNTESTED_PARTS = ("train", "align", "stop")
 
 
 def label_parts(parts: Parts, recipe: Recipe, *, reporter: Reporter) -> Parts:
-    """Give every dialogue of the training parts labels; those of the test part stay as its file has them.
+    """Give every dialogue of the training parts labels; dialogues of other parts keep those that they have.
 
-    A test part that is not labelled throughout gets them too: they score selection, and only oracle selection reads them.
+    Test dialogues without labels get them too: they score selection, and only oracle selection reads them.
     """
     labels = recipe.data.labels
     if labels.method == "given":
@@ -35,8 +35,8 @@ def label_parts(parts: Parts, recipe: Recipe, *, reporter: Reporter) -> Parts:
     labeller = open_labeller(labels, recipe)
     return {
         name: _labelled(dialogues, labeller)
-        if name in UNTESTED_PARTS or _lacks_labels(dialogues)
-        else dialogues
+        if name in UNTESTED_PARTS
+        else _completed(name, dialogues, labeller, reporter=reporter)
         for name, dialogues in parts.items()
     }
 
@@ -72,13 +72,21 @@ def label_settings(recipe: Recipe) -> dict[str, Any]:
     return {}
 
 
-def _lacks_labels(dialogues: list[Dialogue]) -> bool:
-    return any(dialogue.relevant is None for dialogue in dialogues)
-
-
 def _labelled(dialogues: list[Dialogue], labeller: Labeller) -> list[Dialogue]:
     found = labeller.label(dialogues)
     return [replace(dialogue, relevant=labels) for dialogue, labels in zip(dialogues, found, strict=True)]
+
+
+def _completed(
+    part: str, dialogues: list[Dialogue], labeller: Labeller, *, reporter: Reporter
+) -> list[Dialogue]:
+    missing = sum(dialogue.relevant is None for dialogue in dialogues)
+    if not missing:
+        return dialogues
+    reporter.say(f"Part '{part}': {missing} of {len(dialogues)} dialogues had no labels and got some")
+    # All of them, since the idf of a word counts in how many texts of the part it stands.
+    found = _labelled(dialogues, labeller)
+    return [new if given.relevant is None else given for given, new in zip(dialogues, found, strict=True)]
 
 
 def _require_labels(part: str, dialogues: list[Dialogue]) -> None:

@@ -1,7 +1,6 @@
 """The models of a run: made, opened, saved and published, each in a folder that transformers can load."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,32 +45,46 @@ class ModelStore:
         self._opened: tuple[str, LoadedModel] | None = None
 
     def make_backbone(
-        self, parts: Parts, *, journal: Path, checkpoints: Path, resume: bool
+        self,
+        parts: Parts,
+        *,
+        journal: Path,
+        checkpoints: Path,
+        resume: bool,
+        check: Callable[[Prompter], dict[str, Any]],
     ) -> dict[str, Any]:
         """From scratch: tokenizer, copy warm-up, pretraining. A named backbone is only checked.
 
-        `resume` goes on with the pretraining that has a checkpoint; the short warm-up before it is done again.
+        `resume` goes on with the pretraining that has a checkpoint; the short warm-up before it is done again. `check`
+        is asked, before anything is trained, whether the dialogues suit the prompts that the tokenizer makes of them.
         """
         scratch = self._recipe.backbone.scratch
         if scratch is None:
             loaded = self._load(self._source("backbone"), trainable=False)
             self._reporter.say(f"Backbone {self._recipe.backbone.name}: {loaded.plan.reason}")
-            return {"parameters": _count(loaded.model), "plan": asdict(loaded.plan)}
+            prompter = Prompter(loaded.tokenizer, prompt_settings(self._recipe))
+            return {
+                "parameters": _count(loaded.model),
+                "plan": asdict(loaded.plan),
+                "prompts": check(prompter),
+            }
         texts, counts = pretraining_dialogues(self._recipe, parts)
-        model, tokenizer = build_from_scratch(self._recipe, texts)
+        loaded = build_from_scratch(self._recipe, texts)
         record: dict[str, Any] = {
-            "parameters": _count(model),
-            "vocabulary": len(tokenizer),
+            "parameters": _count(loaded.model),
+            "vocabulary": len(loaded.tokenizer),
             "pretraining": counts,
         }
+        prompter = Prompter(loaded.tokenizer, prompt_settings(self._recipe))
+        record["prompts"] = check(prompter)
         copying = self._recipe.stages.copying
         if copying is not None:
             settings = CopyWarmup(**copying.model_dump())
             with self._reporter.task("Learning to copy (ends early)", settings.max_steps) as advance:
                 result = copy_warmup(
-                    model,
+                    loaded.model,
                     settings,
-                    token_ids=_plain_tokens(tokenizer),
+                    token_ids=_plain_tokens(loaded.tokenizer),
                     seed=self._recipe.seed,
                     progress=lambda step, total, values: advance(1),
                 )
@@ -80,23 +93,25 @@ class ModelStore:
                 "accuracy": result.accuracy,
                 "seconds": result.seconds,
             }
+            if result.accuracy < settings.accuracy:
+                self._reporter.say(
+                    f"Copying was not learnt: {result.accuracy:.2f} of the tokens after {result.steps} steps, "
+                    f"{settings.accuracy:g} were wanted. Personas will hardly be kept; try another "
+                    "stages.copying.learning_rate, lower for a wider model, or more max_steps"
+                )
         if self._recipe.stages.pretrain is not None:
-            prompter = Prompter(tokenizer, prompt_settings(self._recipe))
             record["pretrain"] = pretrain(
-                model,
+                loaded,
                 texts,
                 prompter,
-                self._recipe.stages.pretrain,
-                seed=self._recipe.seed,
-                dtype=self._recipe.backbone.dtype,
+                self._recipe,
                 checkpoints=checkpoints,
                 journal=journal,
                 reporter=self._reporter,
                 resume=resume,
             )
         with replace_folder(self._folder / "backbone") as folder:
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+            _write(loaded, folder)
         return record
 
     def open(self, stage: str, *, trainable: bool = False) -> LoadedModel:
@@ -170,8 +185,8 @@ class ModelStore:
         return loaded
 
 
-def build_from_scratch(recipe: Recipe, dialogues: Sequence[Dialogue]) -> tuple[Any, Any]:
-    """An untrained backbone with a tokenizer made for these dialogues."""
+def build_from_scratch(recipe: Recipe, dialogues: Sequence[Dialogue]) -> LoadedModel:
+    """An untrained backbone with a tokenizer made for these dialogues, on the recipe's device."""
     scratch = recipe.backbone.scratch
     assert scratch is not None
     tokenizer = _make_tokenizer(recipe, dialogues)
@@ -188,7 +203,8 @@ def build_from_scratch(recipe: Recipe, dialogues: Sequence[Dialogue]) -> tuple[A
         pad_id=tokenizer.pad_token_id,
         seed=recipe.seed,
     )
-    return model, tokenizer
+    device = choose_device(recipe.backbone.device)
+    return prepare(model, tokenizer, dtype=recipe.backbone.dtype, device=device, seed=recipe.seed)
 
 
 def untrained_backbone(recipe: Recipe, parts: Parts) -> tuple[LoadedModel, Prompter]:
@@ -205,9 +221,7 @@ def untrained_backbone(recipe: Recipe, parts: Parts) -> tuple[LoadedModel, Promp
         )
     else:
         texts, _ = pretraining_dialogues(recipe, parts)
-        model, tokenizer = build_from_scratch(recipe, texts)
-        device = choose_device(backbone.device)
-        loaded = prepare(model, tokenizer, dtype=backbone.dtype, device=device, seed=recipe.seed)
+        loaded = build_from_scratch(recipe, texts)
     if backbone.lora is not None:
         loaded = add_lora(loaded, LoraSettings(**backbone.lora.model_dump()), seed=recipe.seed)
     return loaded, Prompter(loaded.tokenizer, prompt_settings(recipe))
@@ -258,8 +272,3 @@ def _personas(data: Path) -> list[list[str]]:
     from personalign.data.formats import read_dialogues
 
     return [list(dialogue.persona) for dialogue in read_dialogues(str(data / "test.jsonl.gz"))[:3]]
-
-
-def read_card(folder: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    return value

@@ -14,24 +14,20 @@ On trees both tasks of a turn share its history, and the reply hangs off the sel
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 
 from personalign.data.dialogue import Dialogue
 from personalign.decoding.selection import labelled_line
 from personalign.errors import PersonalignError
+from personalign.methods.recipe import Ablation
 from personalign.models import LoadedModel, autocast
 from personalign.prompts import UNSELECTED, Prompter
 from personalign.training.examples import Example, GrownTree, Path
 from personalign.training.step import StageSettings, forward_trees, step_loss
 from personalign.trees import batches_under
 
-# Table 5 of the paper. `without_mix` skips stage 1, `without_alignment` stage 2; `only_selection` and
-# `only_generation` keep one task of stage 1; `without_pairs` trains stage 2 on the gold replies alone.
-Ablation = Literal[
-    "none", "without_mix", "without_alignment", "only_selection", "only_generation", "without_pairs"
-]
+Ids = Sequence[int]
 
 # Of policy to reference at step 0, per token. In bf16 the rounding of a pass depends on what is packed with what.
 LARGEST_LOG_RATIO = {"float32": 1e-4, "bfloat16": 0.1}
@@ -55,8 +51,10 @@ def fine_tuning(
     for dialogue in dialogues:
         for turn in _fitting_turns(dialogue, prompter, dropped):
             reply = prompter.reply_target(dialogue.messages[turn].content)
-            path = Path("reply", prompter.reply(dialogue, turn, line=UNSELECTED), reply)
-            examples.append(Example(dialogue.id, turn, (path,)))
+            prompt = prompter.reply(dialogue, turn, line=UNSELECTED)
+            example = Example(dialogue.id, turn, (Path("reply", prompt, reply),))
+            if _fits(example, prompter, dropped):
+                examples.append((prompt, example))
     return _with_trunk(examples, weight=trunk_weight)
 
 
@@ -77,13 +75,17 @@ def persona_aware_learning(
         for turn in _fitting_turns(dialogue, prompter, dropped):
             line = labelled_line(dialogue, turn)
             paths = []
+            # No selected line may stand in the trunk: as a target there it would teach what the ablation leaves out.
+            trunk = prompter.reply(dialogue, turn, line=UNSELECTED)
             if ablation != "only_generation":
-                selection = prompter.select_target(dialogue, line)
-                paths.append(Path("selection", prompter.select(dialogue, turn), selection))
+                trunk = prompter.select(dialogue, turn)
+                paths.append(Path("selection", trunk, prompter.select_target(dialogue, line)))
             if ablation != "only_selection":
                 reply = prompter.reply_target(dialogue.messages[turn].content)
                 paths.append(Path("reply", prompter.reply(dialogue, turn, line=line), reply))
-            examples.append(Example(dialogue.id, turn, tuple(paths)))
+            example = Example(dialogue.id, turn, tuple(paths))
+            if _fits(example, prompter, dropped):
+                examples.append((trunk, example))
     return _with_trunk(examples, weight=trunk_weight)
 
 
@@ -116,7 +118,9 @@ def alignment_pairs(
                 prompt = prompter.reply(dialogue, turn, line=line)
                 chosen = Path("chosen", prompt, prompter.reply_target(gold))
                 worse = Path("rejected", prompt, prompter.reply_target(other))
-                examples.append(Example(dialogue.id, turn, (chosen, worse)))
+                example = Example(dialogue.id, turn, (chosen, worse))
+                if _fits(example, prompter, dropped):
+                    examples.append(example)
     return examples
 
 
@@ -179,21 +183,25 @@ def _fitting_turns(dialogue: Dialogue, prompter: Prompter, dropped: Dropped) -> 
     return turns
 
 
-def _with_trunk(examples: Sequence[Example], *, weight: float) -> list[Example]:
-    """Add each dialogue's longest prompt as a target of its own, at the given weight per token."""
-    if not weight:
-        return list(examples)
-    longest: dict[str, Example] = {}
-    for example in examples:
-        held = longest.get(example.dialogue)
-        if held is None or len(example.paths[0].prompt) > len(held.paths[0].prompt):
-            longest[example.dialogue] = example
+def _fits(example: Example, prompter: Prompter, dropped: Dropped) -> bool:
+    """Whether every prompt with its target is within max_tokens; a target longer than the reserve may not be."""
+    fits = max(len(path) for path in example.paths) <= prompter.settings.max_tokens
+    if not fits:
+        dropped.add("target longer than the room for it")
+    return fits
+
+
+def _with_trunk(examples: Sequence[tuple[Ids, Example]], *, weight: float) -> list[Example]:
+    """Add the longest of each dialogue's histories as a target of its own, at the given weight per token."""
+    longest: dict[str, tuple[Ids, Example]] = {}
+    for trunk, example in examples:
+        if example.dialogue not in longest or len(trunk) > len(longest[example.dialogue][0]):
+            longest[example.dialogue] = trunk, example
     result = []
-    for example in examples:
-        if longest[example.dialogue] is example:
-            prompt = example.paths[0].prompt
-            trunk = Path("trunk", prompt[:1], prompt[1:], weight)
-            example = Example(example.dialogue, example.turn, (*example.paths, trunk))
+    for trunk, example in examples:
+        if weight and longest[example.dialogue][1] is example:
+            path = Path("trunk", trunk[:1], trunk[1:], weight)
+            example = Example(example.dialogue, example.turn, (*example.paths, path))
         result.append(example)
     return result
 

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,17 @@ def load_parts(recipe: Recipe) -> Parts:
 
 
 def _refuse_overlap(parts: Parts, files: FileData) -> None:
-    """A persona that was trained on cannot show whether a model keeps one that it is told."""
-    for name in ("train", "align", "stop"):
-        shared = overlap(parts[name], parts["test"])
-        if shared.persona_sets or shared.people:
-            raise PersonalignError(
-                f"data: test file '{files.test}' and part '{name}' share {shared.persona_sets} persona sets and "
-                f"{shared.people} people; make a test file of its own with `personalign data split`"
-            )
+    """A persona that was trained on cannot show whether a model keeps one that it is told, nor when to stop."""
+    names = ("train", "align", "stop", "test")
+    for place, name in enumerate(names):
+        for other in names[place + 1 :]:
+            shared = overlap(parts[name], parts[other])
+            if shared.persona_sets or shared.people:
+                file = files.test if other == "test" else files.align
+                raise PersonalignError(
+                    f"data: file '{file}', part '{other}', and part '{name}' share {shared.persona_sets} persona sets "
+                    f"and {shared.people} people; make files that share none with `personalign data split`"
+                )
 
 
 def locate(files: FileData, key: str) -> str:
@@ -116,7 +120,7 @@ def fingerprint(dialogues: Sequence[Dialogue]) -> str:
 
 
 def source_fingerprint(recipe: Recipe) -> dict[str, Any]:
-    """What decides the parts: the recipe's section and, for files, their size and time."""
+    """What decides the parts: the recipe's section and, for files, their bytes."""
     values: dict[str, Any] = recipe.data.model_dump(mode="json")
     if recipe.data.files is not None:
         files = recipe.data.files
@@ -125,8 +129,16 @@ def source_fingerprint(recipe: Recipe) -> dict[str, Any]:
                 continue
             path = Path(locate(files, key))
             if path.is_file():
-                values[f"bytes of {key}"] = path.stat().st_size
+                status = path.stat()
+                values[f"SHA-256 of {key}"] = _hash_of(path, status.st_size, status.st_mtime_ns)
     return values
+
+
+@cache
+def _hash_of(path: Path, size: int, time: int) -> str:
+    """Read anew only where size or time changed since this process read it."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read(files: FileData, key: str) -> list[Dialogue]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.formats import read_dialogues
@@ -15,13 +14,12 @@ from personalign.data.split import normalise_line
 from personalign.evaluation.nli_data import read_entailed_pairs
 from personalign.methods.parts import Parts, locate
 from personalign.methods.recipe import PretrainStage, Recipe
+from personalign.methods.stages import stage_settings, stage_trees
 from personalign.methods.steps import Interrupted, Reporter
-from personalign.models import choose_precision
-from personalign.models.precision import Dtype
+from personalign.models import LoadedModel
 from personalign.prompts import UNSELECTED, Prompter
-from personalign.training.examples import Example, grow
+from personalign.training.examples import Example
 from personalign.training.examples import Path as Target
-from personalign.training.step import StageSettings
 from personalign.training.trainer import total_steps, train_stage
 
 
@@ -61,78 +59,74 @@ def pretraining_dialogues(recipe: Recipe, parts: Parts) -> tuple[list[Dialogue],
 
 
 def pretrain(
-    model: nn.Module,
+    loaded: LoadedModel,
     dialogues: Sequence[Dialogue],
     prompter: Prompter,
-    stage: PretrainStage,
+    recipe: Recipe,
     *,
-    seed: int,
-    dtype: Dtype,
     checkpoints: Path,
     journal: Path,
     reporter: Reporter,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Train `model` in place on whole dialogues, one row in `copy_every` being a copy exercise.
+    """Train the model in place on dialogues, one row in `copy_every` being a copy exercise.
 
     Raises Interrupted after Ctrl-C; `resume` then goes on from what is under `checkpoints`.
     """
-    examples = pretraining_examples(dialogues, prompter, stage, seed=seed)
-    trees = grow(examples, budget=stage.token_budget)
-    settings = StageSettings(
-        learning_rate=stage.learning_rate,
-        epochs=stage.epochs if stage.steps is None else 1e6,
-        max_steps=stage.steps,
-        batch_examples=stage.batch_examples,
-        token_budget=stage.token_budget,
-        warmup_steps=stage.warmup_steps,
-        schedule=stage.schedule,
-        max_grad_norm=stage.max_grad_norm,
-        weight_decay=stage.weight_decay,
-        adam_beta2=stage.adam_beta2,
-        save_every=stage.save_every,
-        seed=seed,
-        bf16=_bf16(model, dtype),
-    )
+    stage = recipe.stages.pretrain
+    assert stage is not None
+    dropped: Counter[str] = Counter()
+    examples = pretraining_examples(dialogues, prompter, stage, seed=recipe.seed, dropped=dropped)
+    trees = stage_trees(examples, stage)
+    settings = stage_settings(stage, recipe, loaded)
     with reporter.task("Pretraining", total_steps(trees, settings)) as advance:
         result = train_stage(
-            model,
+            loaded.model,
             trees,
             settings=settings,
             folder=checkpoints,
             stage="pretrain",
+            plan=loaded.plan,
             journal=journal,
             progress=lambda step, total, values: advance(1),
             resume=resume,
         )
     if result.interrupted:
         raise Interrupted("pretrain")
-    tokens = sum(len(tree) for tree in trees)
     return {
         "rows": len(examples),
-        "tokens": tokens,
+        "dropped": dict(dropped),
+        "tokens": sum(len(tree) for tree in trees),
         "steps": result.steps,
         "seconds": round(result.seconds, 1),
     }
 
 
 def pretraining_examples(
-    dialogues: Sequence[Dialogue], prompter: Prompter, stage: PretrainStage, *, seed: int
+    dialogues: Sequence[Dialogue],
+    prompter: Prompter,
+    stage: PretrainStage,
+    *,
+    seed: int,
+    dropped: Counter[str],
 ) -> list[Example]:
-    """Whole dialogues, and copy exercises on their persona lines."""
-    examples = _language_examples(dialogues, prompter)
+    """What each dialogue's last reply is given to read, every token a target, and copies of persona lines."""
+    examples = _language_examples(dialogues, prompter, dropped=dropped)
     if stage.copy_every:
         count = len(examples) // stage.copy_every
         examples += _copy_examples(dialogues, prompter, count=count, seed=seed)
     return examples
 
 
-def _language_examples(dialogues: Sequence[Dialogue], prompter: Prompter) -> list[Example]:
-    """The longest prompt of each dialogue with its last reply, every token a target."""
+def _language_examples(
+    dialogues: Sequence[Dialogue], prompter: Prompter, *, dropped: Counter[str]
+) -> list[Example]:
+    """The prompt of each dialogue's last reply, as much history as `prompts` shows, with the reply."""
     examples = []
     for dialogue in dialogues:
         turns = dialogue.reply_indices()
         if not turns or not prompter.window(dialogue, turns[-1]).fits:
+            dropped["longer than max_tokens" if turns else "without a reply"] += 1
             continue
         prompt = prompter.reply(dialogue, turns[-1], line=UNSELECTED)
         row = [*prompt, *prompter.reply_target(dialogue.messages[turns[-1]].content)]
@@ -170,12 +164,3 @@ def _pairs_as_dialogues(path: str) -> list[Dialogue]:
 def _all_lines(dialogue: Dialogue) -> list[str]:
     revised = [*dialogue.extra.get("persona_revised", ()), *dialogue.extra.get("partner_persona_revised", ())]
     return [*dialogue.persona, *dialogue.partner_persona, *revised]
-
-
-def _bf16(model: nn.Module, dtype: Dtype) -> bool:
-    device = next(model.parameters()).device
-    return choose_precision(dtype, device=device, parameters=_count(model)).autocast
-
-
-def _count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())

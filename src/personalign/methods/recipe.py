@@ -14,6 +14,9 @@ from personalign.errors import PersonalignError
 Language = Literal["en", "zh"]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Above0 = Annotated[float, Field(gt=0.0)]
+AtLeast0 = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=0)]
 
 
 class _Section(BaseModel):
@@ -29,7 +32,7 @@ class SyntheticData(_Section):
     test: Positive = 100
     unseen: Positive = 40
     exchanges: Positive = 7
-    seed: int = 1
+    seed: Count = 1
 
 
 class FileData(_Section):
@@ -65,7 +68,7 @@ class Data(_Section):
     synthetic: SyntheticData | None = None
     files: FileData | None = None
     labels: Labels = Labels()
-    split_seed: int = 1
+    split_seed: Count = 1
 
 
 class Lora(_Section):
@@ -113,7 +116,7 @@ class Prompts(_Section):
 class CopyStage(_Section):
     """The copy warm-up of a backbone from scratch."""
 
-    learning_rate: float = 3e-3
+    learning_rate: Above0 = 3e-3
     batch: Positive = 16
     copies: Positive = 2
     accuracy: Share = 0.95
@@ -123,17 +126,17 @@ class CopyStage(_Section):
 class Stage(_Section):
     """One training stage. `batch_examples` counts turns; `steps` null trains for `epochs` epochs."""
 
-    learning_rate: float
+    learning_rate: Above0
     batch_examples: Positive = 128
-    epochs: float = 1.0
+    epochs: Above0 = 1.0
     steps: Positive | None = None
-    warmup_steps: int = 100
+    warmup_steps: Count = 100
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    max_grad_norm: float = 10.0
-    weight_decay: float = 0.0
-    adam_beta2: float = 0.999
+    max_grad_norm: Above0 = 10.0
+    weight_decay: AtLeast0 = 0.0
+    adam_beta2: Share = 0.999
     token_budget: Positive = 8192
-    trunk_weight: float = 0.0
+    trunk_weight: AtLeast0 = 0.0
     evaluate_every: Positive | None = None
     patience: Positive | None = None
     save_every: Positive | None = None
@@ -149,8 +152,8 @@ class PretrainStage(Stage):
 class AlignStage(Stage):
     """DPO; with `only_labelled`, pairs of turns that need a line alone."""
 
-    beta: float = 0.1
-    sft_weight: float = 0.0
+    beta: Above0 = 0.1
+    sft_weight: AtLeast0 = 0.0
     only_labelled: bool = False
 
 
@@ -184,12 +187,17 @@ class Decoding(_Section):
 
 
 class Evaluation(_Section):
-    """`judges`: `oracle` (synthetic corpus), or folders / hub ids of NLI judges; the first one stops stage 2."""
+    """`judges`: `oracle` (synthetic corpus), or folders / hub ids of NLI judges; the first one stops stage 2.
+
+    A recipe on files must name its judges, or none: the oracle knows the synthetic corpus alone.
+    """
 
     judges: tuple[str, ...] = ("oracle",)
     bootstrap: Positive = 1000
 
 
+# Table 5 of the paper. `without_mix` skips stage 1, `without_alignment` stage 2; `only_selection` and
+# `only_generation` keep one task of stage 1; `without_pairs` trains stage 2 on the gold replies alone.
 Ablation = Literal[
     "none", "without_mix", "without_alignment", "only_selection", "only_generation", "without_pairs"
 ]
@@ -200,7 +208,7 @@ class Recipe(_Section):
     description: str = ""
     measured: str = "untested"
     method: Literal["pal"] = "pal"
-    seed: int = 1
+    seed: Count = 1
     language: Language = "en"
     data: Data
     backbone: Backbone
@@ -218,54 +226,11 @@ def parse_recipe(values: Mapping[str, Any], *, source: str) -> Recipe:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise PersonalignError(_explain(error, source)) from None
-    if (recipe.data.synthetic is None) == (recipe.data.files is None):
-        raise PersonalignError(f"{source}: data: give either `synthetic` or `files`, and not both")
-    if (recipe.backbone.name is None) == (recipe.backbone.scratch is None):
-        raise PersonalignError(f"{source}: backbone: give either `name` or `scratch`, and not both")
-    _check_stages(recipe, source)
-    _check_shares(recipe, source)
-    if recipe.stages.finetuning_longer is not None and recipe.stages.finetuning is None:
-        raise PersonalignError(
-            f"{source}: stages.finetuning_longer goes on from stages.finetuning, which is not there"
-        )
+    # Here, because the checks need the settings of prompts and decoding, whose import takes seconds.
+    from personalign.methods.recipe_checks import check_recipe
+
+    check_recipe(recipe, source)
     return recipe
-
-
-def _check_stages(recipe: Recipe, source: str) -> None:
-    """A key that would be read by nothing is a mistake that no run should hide."""
-    stages = recipe.stages
-    if stages.stage2.evaluate_every is not None and not recipe.evaluation.judges:
-        raise PersonalignError(
-            f"{source}: stages.stage2.evaluate_every needs a judge to evaluate with, and evaluation.judges is empty; "
-            "name one, or write stages.stage2.evaluate_every: null"
-        )
-    if stages.stage2.trunk_weight:
-        raise PersonalignError(
-            f"{source}: stages.stage2.trunk_weight has no meaning in stage 2; leave it out"
-        )
-    others = {"pretrain": stages.pretrain, "finetuning": stages.finetuning, "stage1": stages.stage1}
-    for name, stage in others.items():
-        if stage is not None and (stage.evaluate_every is not None or stage.patience is not None):
-            raise PersonalignError(
-                f"{source}: stages.{name}: evaluate_every and patience belong to stage2, which alone is stopped early"
-            )
-
-
-def _check_shares(recipe: Recipe, source: str) -> None:
-    files = recipe.data.files
-    if files is None:
-        return
-    carved = files.align_share + files.stop_share
-    if files.align is not None and abs(carved - 1.0) > 1e-6:
-        raise PersonalignError(
-            f"{source}: data.files.align is given, so data.files.align_share and data.files.stop_share must sum to 1, "
-            f"but sum to {carved:g}"
-        )
-    if files.align is None and carved >= 1.0:
-        raise PersonalignError(
-            f"{source}: data.files.align_share and data.files.stop_share leave nothing of the training file: they sum "
-            f"to {carved:g}; write less than 1"
-        )
 
 
 def read_recipe(path: Path | str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from personalign._files import write_json, write_jsonl, write_text
 from personalign.decoding.generation import DecodingSettings
-from personalign.decoding.respond import Selection, without_persona
+from personalign.decoding.respond import Selection, SelectionScorer, without_persona
 from personalign.decoding.selection import labelled_line
 from personalign.errors import PersonalignError
 from personalign.evaluation.consistency import judge_consistency
@@ -73,7 +73,8 @@ class PalRun:
         self._reporter = reporter
         self._resume = resume
         self._parts: Parts | None = None
-        self._held_out: list[GrownTree] | None = None
+        self._held_out: list[GrownTree] = []
+        self._biases: dict[str, Calibration] = {}
         self._models = ModelStore(recipe, folder / "models", reporter=reporter)
 
     def plan(self) -> list[Planned]:
@@ -81,17 +82,21 @@ class PalRun:
 
     def run(self, *, until: str | None = None) -> dict[str, Any]:
         """Do every step that is not done; returns the results, or the records so far when `until` ends it earlier."""
-        names = [step.name for step in self.steps()]
+        steps = self.steps()
+        names = [step.name for step in steps]
         if until is not None and until not in names:
             raise PersonalignError(f"--until {until}: there is no such step; write one of {', '.join(names)}")
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.folder / "recipe.yaml", recipe_yaml(self.recipe))
-        write_json(self.folder / "versions.json", _versions())
-        return run_steps(self.steps(), self.folder, reporter=self._reporter, until=until)
+        wanted = steps[: len(steps) if until is None else names.index(until) + 1]
+        if any(item.state != "done" for item in plan(wanted, self.folder)):
+            # Not where nothing is computed: the folder would then claim versions that made none of it.
+            write_text(self.folder / "recipe.yaml", recipe_yaml(self.recipe))
+            write_json(self.folder / "versions.json", _versions())
+        return run_steps(wanted, self.folder, reporter=self._reporter)
 
     def steps(self) -> list[Step]:
         recipe, stages = self.recipe, self.recipe.stages
-        common = {"prompts": recipe.prompts.model_dump(), "seed": recipe.seed, "ablation": recipe.ablation}
+        common = {"prompts": recipe.prompts.model_dump(), "seed": recipe.seed}
         backbone = {
             "backbone": recipe.backbone.model_dump(),
             "seed": recipe.seed,
@@ -102,6 +107,8 @@ class PalRun:
             "copying": _dump(stages.copying),
             "pretrain": _dump(stages.pretrain),
         }
+        if recipe.backbone.scratch is not None and stages.pretrain is not None:
+            made["prompts"] = recipe.prompts.model_dump()
         steps = [
             Step(
                 "data",
@@ -130,6 +137,8 @@ class PalRun:
         """Training a stage, behind the rejected replies where it aligns with pairs."""
         recipe, steps = self.recipe, []
         settings: dict[str, Any] = dict(common)
+        if name in ("stage1", "stage2"):
+            settings["ablation"] = recipe.ablation
         start = {"finetuning_longer": "finetuning", "stage2": aligned_from(recipe)}.get(name, "backbone")
         after: tuple[str, ...] = (start,)
         if name == "stage2":
@@ -187,10 +196,40 @@ class PalRun:
     def _backbone(self) -> dict[str, Any]:
         checkpoints = self._checkpoints("backbone")
         record = self._models.make_backbone(
-            self.parts(), journal=self._journal, checkpoints=checkpoints, resume=self._resume
+            self.parts(),
+            journal=self._journal,
+            checkpoints=checkpoints,
+            resume=self._resume,
+            check=self._check_lengths,
         )
         shutil.rmtree(checkpoints)
         return record
+
+    def _check_lengths(self, prompter: Prompter) -> dict[str, Any]:
+        """Count the turns that lose their oldest messages; refuse those that are too long for any reply.
+
+        Over-long turns of `train` are dropped and counted by its stages.
+        """
+        counts: dict[str, Any] = {}
+        for name, dialogues in self.parts().items():
+            if name == "train":
+                continue
+            turns = [(dialogue, turn) for dialogue in dialogues for turn in dialogue.reply_indices()]
+            windows = [prompter.window(dialogue, turn) for dialogue, turn in turns]
+            for (dialogue, turn), window in zip(turns, windows, strict=True):
+                if not window.fits:
+                    raise PersonalignError(
+                        f"data: part '{name}': dialogue '{dialogue.id}', message {turn}: the persona and the last "
+                        "message alone leave no room for a reply within prompts.max_tokens "
+                        f"({prompter.settings.max_tokens}); raise it, or take the dialogue out of the file"
+                    )
+            trimmed = sum(window.trimmed for window in windows)
+            counts[name] = {"turns": len(turns), "oldest messages trimmed": trimmed}
+            if trimmed:
+                self._reporter.say(
+                    f"{trimmed} of {len(turns)} turns of part '{name}' lose their oldest messages to prompts.max_tokens"
+                )
+        return counts
 
     def _trained(self, name: str, start: str) -> dict[str, Any]:
         """Train a stage from the model of the stage `start`."""
@@ -242,14 +281,16 @@ class PalRun:
                 budget=INFERENCE_BUDGET,
                 progress=_steps(advance),
             )
-        write_jsonl(self._predictions(system), rows)
+        write_jsonl(self._predictions(system.name), rows)
         return {"turns": len(rows), **record}
 
     def _results(self) -> dict[str, Any]:
         recipe = self.recipe
         judges = {name: open_judge(name, language=recipe.language) for name in recipe.evaluation.judges}
         systems = [(System("gold", "gold replies", "", "unselected"), gold_rows(self.parts()["test"]))]
-        systems += [(system, _read_rows(self._predictions(system))) for system in compared_systems(recipe)]
+        systems += [
+            (system, _read_rows(self._predictions(system.name))) for system in compared_systems(recipe)
+        ]
         results: dict[str, Any] = {}
         with self._reporter.task("Judging", len(systems)) as advance:
             for system, rows in systems:
@@ -282,10 +323,7 @@ class PalRun:
     def _journal(self) -> Path:
         return self.folder / "metrics.jsonl"
 
-    def _predictions(self, system: System) -> Path:
-        return self._predictions_of(system.name)
-
-    def _predictions_of(self, name: str) -> Path:
+    def _predictions(self, name: str) -> Path:
         return self.folder / "predictions" / f"{name}.jsonl"
 
     def _decoding(self) -> DecodingSettings:
@@ -307,11 +345,12 @@ class PalRun:
     ) -> dict[str, Any]:
         settings = stage_settings(stage, self.recipe, loaded)
         trees = stage_trees(examples, stage)
-        record: dict[str, Any] = {"trees": _dataclass(statistics(trees)), "dropped": dict(dropped.counts)}
+        record: dict[str, Any] = {"trees": asdict(statistics(trees)), "dropped": dict(dropped.counts)}
         if settings.objective == "dpo":
             trees = pal.with_reference(loaded, trees, budget=INFERENCE_BUDGET)
             record["largest_log_ratio"] = pal.check_reference(loaded, trees, budget=stage.token_budget)
             self._say_log_ratio(record["largest_log_ratio"], loaded)
+            self._held_out = self._held_out_trees(loaded)
             record["start"] = self._held_out_pairs(loaded)
         checkpoints = self._checkpoints(name)
         with self._reporter.task(TITLES[name], total_steps(trees, settings)) as advance:
@@ -347,19 +386,18 @@ class PalRun:
         fingerprint = next(item.fingerprint for item in self.plan() if item.step.name == stage)
         marker = folder / "fingerprint"
         made_by_this = marker.is_file() and marker.read_text(encoding="utf-8") == fingerprint
-        if not self._resume or not made_by_this:
-            if self._resume and folder.exists():
-                self._reporter.say(f"{stage}: begins anew, its checkpoint comes from another recipe")
-            shutil.rmtree(folder, ignore_errors=True)
-            self._forget("pretrain" if stage == "backbone" else stage)
-            write_text(marker, fingerprint)
+        if self._resume and made_by_this:
+            return folder
+        if made_by_this and any(folder.glob("checkpoint-*")):
+            raise PersonalignError(
+                f"{stage} was stopped before and {folder} holds where; add --resume to go on from there, or remove that "
+                "folder to begin anew"
+            )
+        if self._resume and folder.exists():
+            self._reporter.say(f"{stage}: begins anew, its checkpoint comes from another recipe")
+        shutil.rmtree(folder, ignore_errors=True)
+        write_text(marker, fingerprint)
         return folder
-
-    def _forget(self, stage: str) -> None:
-        """Take the rows of a stage that begins anew out of the journal."""
-        if self._journal.is_file():
-            rows = _read_rows(self._journal)
-            write_jsonl(self._journal, [row for row in rows if row["stage"] != stage])
 
     def _say_log_ratio(self, largest: float, loaded: LoadedModel) -> None:
         if loaded.precision.autocast:
@@ -369,21 +407,28 @@ class PalRun:
             )
 
     def _selection(self, system: System, loaded: LoadedModel) -> tuple[Selection, dict[str, Any]]:
-        stop = self.parts()["stop"]
         scorer = open_scorer(self.recipe.selector)
+        share = labelled_share_of_none(self.parts()["stop"])
         found: Calibration | None = None
         record: dict[str, Any] = {}
         if system.strategy == "predicted":
-            found = calibrated(loaded, self.prompter(), stop, scorer=scorer, budget=INFERENCE_BUDGET)
+            found = self._calibrated(system.stage, loaded, scorer)
             record = asdict(found)
-            write_json(self.folder / "calibration" / f"{system.stage}.json", record)
-        share = labelled_share_of_none(stop)
-        if system.strategy == "random":
+        elif system.strategy == "random":
             record = {"share_of_none": share}
         selection = selection_by(
             system.strategy, calibration=found, share_of_none=share, scorer=scorer, seed=self.recipe.seed
         )
         return selection, record
+
+    def _calibrated(self, stage: str, loaded: LoadedModel, scorer: SelectionScorer | None) -> Calibration:
+        """Once per model: every part that it answers for is answered at the same bias."""
+        if stage not in self._biases:
+            stop = self.parts()["stop"]
+            found = calibrated(loaded, self.prompter(), stop, scorer=scorer, budget=INFERENCE_BUDGET)
+            write_json(self.folder / "calibration" / f"{stage}.json", asdict(found))
+            self._biases[stage] = found
+        return self._biases[stage]
 
     def _calibration(self, stage: str) -> Calibration:
         path = self.folder / "calibration" / f"{stage}.json"
@@ -403,28 +448,25 @@ class PalRun:
 
     def _held_out_pairs(self, loaded: LoadedModel) -> dict[str, float]:
         """DPO's loss and pair accuracy on pairs of the stopping part, against the model that stage 2 began from."""
-        return pal.measure_pairs(
-            loaded, self._held_out_trees(), beta=self.recipe.stages.stage2.beta, budget=INFERENCE_BUDGET
-        )
+        beta = self.recipe.stages.stage2.beta
+        return pal.measure_pairs(loaded, self._held_out, beta=beta, budget=INFERENCE_BUDGET)
 
-    def _held_out_trees(self) -> list[GrownTree]:
-        if self._held_out is None:
-            reference = self._models.open(aligned_from(self.recipe))
-            stop = self.parts()["stop"]
-            replies = without_persona(reference, self.prompter(), stop, decoding=self._decoding())
-            examples = pal.alignment_pairs(
-                stop, replies, self.prompter(), dropped=pal.Dropped(), only_labelled=True
-            )
-            trees = grow(examples, budget=INFERENCE_BUDGET)
-            self._held_out = pal.with_reference(reference, trees, budget=INFERENCE_BUDGET)
-        return self._held_out
+    def _held_out_trees(self, reference: LoadedModel) -> list[GrownTree]:
+        stop = self.parts()["stop"]
+        replies = without_persona(
+            reference, self.prompter(), stop, decoding=self._decoding(), budget=INFERENCE_BUDGET
+        )
+        examples = pal.alignment_pairs(
+            stop, replies, self.prompter(), dropped=pal.Dropped(), only_labelled=True
+        )
+        return pal.with_reference(reference, grow(examples, budget=INFERENCE_BUDGET), budget=INFERENCE_BUDGET)
 
     def _against_old_persona(self, system: str, judges: dict[str, Judge]) -> dict[str, float]:
         """Replies under another persona, against the line of the persona that the dialogue was written for.
 
         The share of turns that need a line on which the reply entails the old one, per judge.
         """
-        rows = {(row["dialogue"], row["turn"]): row for row in _read_rows(self._predictions_of(system))}
+        rows = {(row["dialogue"], row["turn"]): row for row in _read_rows(self._predictions(system))}
         asked = [
             (rows[dialogue.id, turn]["response"], [dialogue.persona[line]])
             for dialogue in self.parts()["test"]
@@ -452,10 +494,6 @@ def _steps(advance: Any) -> Any:
 
 def _dump(section: Any) -> Any:
     return None if section is None else section.model_dump()
-
-
-def _dataclass(value: Any) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def _read_rows(path: Path) -> list[Row]:

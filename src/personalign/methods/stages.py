@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from personalign.errors import PersonalignError
 from personalign.methods import pal
 from personalign.methods.parts import Parts
 from personalign.methods.recipe import AlignStage, Recipe, Stage
@@ -57,12 +58,17 @@ def stage_trees(examples: Sequence[Example], stage: Stage) -> list[GrownTree]:
 
 
 def stage_settings(stage: Stage, recipe: Recipe, loaded: LoadedModel) -> StageSettings:
-    """A number of `steps` stands in for `epochs`; alignment trains by DPO unless its pairs are ablated."""
+    """Alignment trains by DPO unless its pairs are ablated."""
+    if loaded.device.type == "cuda" and loaded.device.index:
+        raise PersonalignError(
+            f"backbone.device: training runs on the first GPU that is visible; instead of {loaded.device} write cuda and set "
+            f"CUDA_VISIBLE_DEVICES={loaded.device.index}"
+        )
     aligning = isinstance(stage, AlignStage) and recipe.ablation != "without_pairs"
     settings = StageSettings(
         objective="dpo" if aligning else "nll",
         learning_rate=stage.learning_rate,
-        epochs=stage.epochs if stage.steps is None else 1e6,
+        epochs=stage.epochs,
         max_steps=stage.steps,
         batch_examples=stage.batch_examples,
         token_budget=stage.token_budget,

@@ -71,10 +71,8 @@ def plan(steps: Sequence[Step], folder: Path) -> list[Planned]:
     return planned
 
 
-def run_steps(
-    steps: Sequence[Step], folder: Path, *, reporter: Reporter, until: str | None = None
-) -> dict[str, dict[str, Any]]:
-    """Do what is not done, in order, up to and including `until`; return every record, by step."""
+def run_steps(steps: Sequence[Step], folder: Path, *, reporter: Reporter) -> dict[str, dict[str, Any]]:
+    """Do what is not done, in order; return every record, by step."""
     records: dict[str, dict[str, Any]] = {}
     for item in plan(steps, folder):
         if item.state == "done":
@@ -93,8 +91,6 @@ def run_steps(
                 {"fingerprint": item.fingerprint, "settings": _plain(item.step.settings), "record": result},
             )
             records[item.step.name] = result
-        if item.step.name == until:
-            break
     return records
 
 

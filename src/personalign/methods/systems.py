@@ -11,7 +11,7 @@ from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Response, Selection, respond
 from personalign.decoding.selection import Strategy
 from personalign.evaluation.consistency import judge_consistency
-from personalign.evaluation.judge import ENTAILMENT, Judge
+from personalign.evaluation.judge import Judge
 from personalign.evaluation.metrics import text_metrics
 from personalign.evaluation.perplexity import perplexity_per_token
 from personalign.evaluation.selection import selection_metrics
@@ -162,7 +162,7 @@ def _consistency(
             result[f"{metric}/{part}"] = {"mean": float(chosen.mean()), "low": low, "high": high}
     if any(needs):
         hit = [
-            float(scored.signs[index][row["relevant"][0]] == 1 - ENTAILMENT)
+            float(scored.signs[index][row["relevant"][0]] == 1)  # the sign of entailment
             for index, row in enumerate(rows)
             if row["relevant"]
         ]

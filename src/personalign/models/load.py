@@ -52,7 +52,7 @@ def load_model(
     Weights are fp32; `dtype` says what is computed in (see `choose_precision`). Dropout is 0. The tokenizer's
     end token pads where it has no padding token. `trainable` lets the adapters of an adapter folder train.
 
-    Raises PersonalignError for what cannot be found or loaded, for weights that are missing, for a tokenizer
+    Raises PersonalignError for what cannot be found, read or loaded, for weights that are missing, for a tokenizer
     with more tokens than the model, and for a model that cannot score trees.
     """
     from transformers import set_seed
@@ -91,19 +91,18 @@ def prepare(
 def load_tokenizer(source: str | Path) -> Any:
     """The tokenizer of a model folder, an adapter folder (or its base) or a hub id, padding on the right.
 
-    Raises PersonalignError where there is none, or none with an end token.
+    Raises PersonalignError where there is none, none with an end token, or a settings file that is damaged.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     source = _checked(source)
     adapter = _adapter_settings(source)
-    if adapter is not None and not (Path(source) / TOKENIZER_CONFIG).is_file():
+    settings = _settings(source, TOKENIZER_CONFIG)
+    if adapter is not None and settings is None:
         source = _base_of(source, adapter)
-    settings = Path(source) / TOKENIZER_CONFIG
-    kind = (
-        json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") if settings.is_file() else ""
-    )
-    loader = PreTrainedTokenizerFast if kind in GENERIC_TOKENIZERS else AutoTokenizer
+        settings = _settings(source, TOKENIZER_CONFIG)
+    generic = settings is not None and settings.get("tokenizer_class") in GENERIC_TOKENIZERS
+    loader = PreTrainedTokenizerFast if generic else AutoTokenizer
     tokenizer = _loaded(lambda: loader.from_pretrained(source), source=source, what="tokenizer")
     if not len(tokenizer):
         raise PersonalignError(f"'{source}' holds no tokenizer; save one beside the model")
@@ -136,12 +135,32 @@ def _loaded(load: Callable[[], Loaded], *, source: str, what: str) -> Loaded:
 
 def _adapter_settings(source: str) -> dict[str, Any] | None:
     """The adapter's configuration; None where the source is a whole model."""
-    from transformers.utils.peft_utils import find_adapter_config_file
+    return _settings(source, ADAPTER_CONFIG)
 
-    path = _loaded(lambda: find_adapter_config_file(source), source=source, what="model")
+
+def _settings(source: str, name: str) -> dict[str, Any] | None:
+    """A file of settings of a folder or of a hub id, from the cache where there is no network; None without one."""
+    from transformers.utils import cached_file
+
+    path = _loaded(
+        lambda: cached_file(
+            source,
+            name,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        ),
+        source=source,
+        what="model",
+    )
     if path is None:
         return None
-    settings: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    try:
+        settings = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PersonalignError(f"{path}: is not JSON ({error}); copy the file again") from None
+    if not isinstance(settings, dict):
+        raise PersonalignError(f"{path}: is no JSON object; copy the file again")
     return settings
 
 

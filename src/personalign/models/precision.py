@@ -1,6 +1,7 @@
 """Device and dtype, chosen here and nowhere else, each with the reason."""
 
 import contextlib
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,8 @@ Dtype = Literal["auto", "float32", "bfloat16"]
 
 # Below it a step is mostly overhead, which autocast's casts add to.
 LARGE_ENOUGH_FOR_BF16_ON_CPU = 20_000_000
+
+_DEVICE = re.compile(r"(cpu|cuda|mps)(?::(0|[1-9][0-9]*))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,20 @@ def choose_device(name: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind = name.split(":")[0]
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if kind not in present:
+    match = _DEVICE.fullmatch(name)
+    if match is None:
         raise PersonalignError(f"device: '{name}' is unknown; write auto, cpu, cuda, cuda:0 or mps")
-    if not present[kind]:
-        raise PersonalignError(f"device: '{name}' is not available on this machine; write auto or cpu")
+    kind, number = match[1], int(match[2] or 0)
+    counts = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if number >= counts[kind]:
+        raise PersonalignError(
+            f"device: '{name}' is not available on this machine, which has {counts[kind]} of kind {kind} "
+            "(numbered from 0); write auto or cpu"
+        )
     return torch.device(name)
 
 

@@ -73,10 +73,12 @@ class PlainTrunk:
         return len(encoded.block) + encoded.offsets[turn] - encoded.offsets[first]
 
     def _encoded(self, dialogue: Dialogue) -> _Encoded:
-        # All prompts of one dialogue are asked for in a row, so remembering one dialogue is enough.
-        if self._latest is None or self._latest.dialogue is not dialogue:
-            self._latest = self._encode(dialogue)
-        return self._latest
+        # All prompts of one dialogue are asked for in a row, so remembering one dialogue is enough. Read once: another
+        # thread may put its own dialogue there at any time.
+        encoded = self._latest
+        if encoded is None or encoded.dialogue is not dialogue:
+            encoded = self._latest = self._encode(dialogue)
+        return encoded
 
     def _encode(self, dialogue: Dialogue) -> _Encoded:
         without = self.bos + self.header

@@ -85,10 +85,12 @@ class Prompter:
 
     def window(self, dialogue: Dialogue, turn: int) -> Window:
         """Which messages the prompts of this turn show; the same for all of them, whatever is selected."""
-        # The prompts of one dialogue are asked for in a row, so remembering one dialogue is enough.
-        if self._windows[0] is not dialogue:
-            self._windows = (dialogue, {})
-        windows = self._windows[1]
+        # The prompts of one dialogue are asked for in a row, so remembering one dialogue is enough. Read once: another
+        # thread may put its own dialogue there at any time.
+        remembered, windows = self._windows
+        if remembered is not dialogue:
+            windows = {}
+            self._windows = (dialogue, windows)
         if turn not in windows:
             windows[turn] = self._choose_window(dialogue, turn)
         return windows[turn]

@@ -1,5 +1,6 @@
 """From pieces of text to token ids, each piece on its own: no token ever spans two of them."""
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 Ids = tuple[int, ...]
 
 _CACHE_LIMIT = 200_000
+
+# A tokenizer's core is told by an attribute how to read special tokens; two threads would tell it two things.
+_CORE = threading.Lock()
 
 
 def one_line(text: str) -> str:
@@ -44,11 +48,12 @@ def _encode(tokenizer: "PreTrainedTokenizerBase", text: str, *, people_wrote_it:
         return slow
     # The core alone: what transformers wraps around it takes ten times as long as a short piece of text needs.
     core = tokenizer.backend_tokenizer
-    core.no_truncation()
-    core.no_padding()
-    core.encode_special_tokens = people_wrote_it
-    ids: list[int] = core.encode(text, add_special_tokens=False).ids
-    core.encode_special_tokens = False
+    with _CORE:
+        core.no_truncation()
+        core.no_padding()
+        core.encode_special_tokens = people_wrote_it
+        ids: list[int] = core.encode(text, add_special_tokens=False).ids
+        core.encode_special_tokens = False
     return ids
 
 

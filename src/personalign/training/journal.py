@@ -4,6 +4,7 @@ import json
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from personalign._files import write_json
+from personalign._files import write_json, write_jsonl
 from personalign.training.step import StageSettings, mean_losses
 from personalign.training.weights import save_weights
 
+SECONDS = "seconds.json"
+EVALUATIONS = "evaluations.json"
 Progress = Callable[[int, int, dict[str, float]], None]
 
 
@@ -41,73 +44,103 @@ class Totals:
 
 
 class Journal(TrainerCallback):  # type: ignore[misc]
-    """Writes metrics.jsonl, tells the progress, stops on Ctrl-C between steps, and evaluates."""
+    """Writes metrics.jsonl, tells the progress, stops on Ctrl-C between steps, and evaluates.
+
+    Under `folder` it keeps the evaluations, the weights of the best one, and beside each checkpoint the seconds so far.
+    """
 
     def __init__(
         self,
         *,
         settings: StageSettings,
         totals: Totals,
+        folder: Path,
         journal: Path | None,
         stage: str,
         progress: Progress | None,
         validate: Callable[[nn.Module], float] | None,
-        best: Path | None,
-        history: list[dict[str, float]],
     ) -> None:
         self.interrupted = False
         self.best_step: int | None = None
+        self.history: list[dict[str, float]] = []
         self._best_value = -math.inf
         self._worse = 0
         self._settings = settings
         self._totals = totals
+        self._folder = folder
         self._journal = journal
         self._stage = stage
         self._progress = progress
-        self._validate = validate
-        self._best = best
-        self._history = history
+        self._validate = validate if settings.evaluate_every else None
         self._evaluations: list[tuple[int, float]] = []
+        self._start = time.monotonic()
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
-        if self._best is not None and state.global_step:
-            for step, value in _read_evaluations(self._best):
-                if step <= state.global_step:
-                    self._judge(step, value)
-        return control
+    def begin(self, checkpoint: Path | None, *, step: int) -> None:
+        """Take up the stage after `step`, 0 for the first: what lies behind it is forgotten."""
+        if checkpoint is not None:
+            self._start -= _read(checkpoint / SECONDS, otherwise=0.0)
+            for at, value in _read(self._folder / EVALUATIONS, otherwise=[]):
+                if at <= step:
+                    self._judge(at, value)
+        if self._journal is not None and self._journal.is_file():
+            rows = [json.loads(line) for line in self._journal.read_text(encoding="utf-8").splitlines()]
+            kept = [row for row in rows if row["stage"] != self._stage or row["step"] <= step]
+            write_jsonl(self._journal, kept)
+
+    @property
+    def out_of_patience(self) -> bool:
+        return self._settings.patience is not None and self._worse >= self._settings.patience
+
+    @property
+    def best_weights(self) -> Path | None:
+        return None if self.best_step is None else self._folder / f"best-{self.best_step}.safetensors"
+
+    @property
+    def seconds(self) -> float:
+        """Since the stage began, without the pauses between its processes."""
+        return time.monotonic() - self._start
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         model: nn.Module = kwargs["model"]
-        latest = self._totals.means()
+        step = state.global_step
         if self._progress is not None:
-            self._progress(state.global_step, state.max_steps, mean_losses(latest))
-        if state.global_step % self._settings.log_every == 0 or state.global_step == state.max_steps:
-            self._write({"step": state.global_step, **mean_losses(self._totals.drain())})
+            self._progress(step, state.max_steps, mean_losses(self._totals.means()))
+        if step % self._settings.log_every == 0 or step == state.max_steps:
+            self._write({"step": step, **mean_losses(self._totals.drain())})
         every = self._settings.evaluate_every
-        if self._validate is not None and every and state.global_step % every == 0:
-            self._evaluate(model, state, control)
+        if self._validate is not None and every and step % every == 0:
+            self._evaluate(model, step, self._validate)
+            if self.out_of_patience:
+                control.should_training_stop = True
         if self.interrupted:
+            if self._totals.steps:
+                self._write({"step": step, **mean_losses(self._totals.drain())})
             control.should_training_stop = True
             control.should_save = True
         return control
 
-    def _evaluate(self, model: nn.Module, state: TrainerState, control: TrainerControl) -> None:
-        assert self._validate is not None
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        write_json(self._folder / f"checkpoint-{state.global_step}" / SECONDS, self.seconds)
+        return control
+
+    def _evaluate(self, model: nn.Module, step: int, validate: Callable[[nn.Module], float]) -> None:
         model.eval()
-        value = self._validate(model)
+        value = validate(model)
         model.train()
-        self._write({"step": state.global_step, "validation": value})
-        better = self._judge(state.global_step, value)
-        if self._best is not None:
-            if better:
-                save_weights(model, self._best)
-            write_json(_evaluations_beside(self._best), self._evaluations)
-        if self._settings.patience is not None and self._worse >= self._settings.patience:
-            control.should_training_stop = True
+        self._write({"step": step, "validation": value})
+        before = self.best_weights
+        if self._judge(step, value):
+            assert self.best_weights is not None
+            save_weights(model, self.best_weights)
+        write_json(self._folder / EVALUATIONS, self._evaluations)
+        # A kill may put the stage back to a checkpoint before this step, for which the earlier best still counts.
+        for path in self._folder.glob("best-*.safetensors"):
+            if path not in (before, self.best_weights):
+                path.unlink()
 
     def _judge(self, step: int, value: float) -> bool:
         """Whether the evaluation is the best so far; the only place that changes the state of early stopping."""
@@ -120,22 +153,14 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         return better
 
     def _write(self, row: dict[str, float]) -> None:
-        self._history.append(row)
+        self.history.append(row)
         if self._journal is not None:
             with open(self._journal, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"stage": self._stage, **row}) + "\n")
 
 
-def _evaluations_beside(best: Path) -> Path:
-    return best.with_suffix(".json")
-
-
-def _read_evaluations(best: Path) -> list[tuple[int, float]]:
-    """What a stage that is resumed measured before: pairs of step and value."""
-    path = _evaluations_beside(best)
-    if not path.is_file():
-        return []
-    return [(step, value) for step, value in json.loads(path.read_text(encoding="utf-8"))]
+def _read(path: Path, *, otherwise: Any) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else otherwise
 
 
 class between_steps:  # noqa: N801  (reads as a phrase: `with between_steps(callback)`)

@@ -17,7 +17,7 @@ from personalign.trees import PACKED, PackedBatch, ScoringPlan, batch_of, token_
 class StageSettings:
     """One stage of training. `batch_examples` counts turns, `token_budget` what one forward pass may hold.
 
-    Either `epochs` or `max_steps` ends the stage, whichever comes first; `max_steps` None means no limit.
+    `max_steps`, if given, replaces `epochs`.
     """
 
     objective: Literal["nll", "dpo"] = "nll"

@@ -1,7 +1,7 @@
 """The one Trainer: transformers' loop, with dialogue trees as batches and our objectives as loss."""
 
+import json
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
 
 from personalign.errors import PersonalignError
 from personalign.training.examples import ExampleBatches, GrownTree
@@ -141,18 +141,15 @@ def train_stage(
     """
     if not trees:
         raise PersonalignError(f"stage {stage} has no training examples; check the data files of the recipe")
-    history: list[dict[str, float]] = []
-    best = folder / "best.safetensors" if validate is not None and settings.evaluate_every else None
     totals = Totals()
     callback = Journal(
         settings=settings,
         totals=totals,
+        folder=folder,
         journal=journal,
         stage=stage,
         progress=progress,
         validate=validate,
-        best=best,
-        history=history,
     )
     trainer = TreeTrainer(
         model=model,
@@ -166,24 +163,29 @@ def train_stage(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    checkpoint = _last_checkpoint(folder) if resume else None
-    start = time.monotonic()
-    with between_steps(callback):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if best is not None and best.exists() and not callback.interrupted:
-        load_weights(model, best)
+    checkpoint, steps = _last_checkpoint(folder) if resume else (None, 0)
+    callback.begin(checkpoint, step=steps)
+    if checkpoint is not None and (steps >= total_steps(trees, settings) or callback.out_of_patience):
+        # The last process ended between the stage's last step and its result; the Trainer would go on training.
+        trainer._load_from_checkpoint(str(checkpoint))
+    else:
+        with between_steps(callback):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        steps = trainer.state.global_step
+    if callback.best_weights is not None and not callback.interrupted:
+        load_weights(model, callback.best_weights)
     return StageResult(
-        steps=trainer.state.global_step,
-        seconds=time.monotonic() - start,
+        steps=steps,
+        seconds=callback.seconds,
         interrupted=callback.interrupted,
         best_step=callback.best_step,
-        history=history,
+        history=callback.history,
     )
 
 
 def _arguments(settings: StageSettings, folder: Path) -> TrainingArguments:
     schedules = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps if settings.max_steps is not None else -1,
@@ -209,8 +211,20 @@ def _arguments(settings: StageSettings, folder: Path) -> TrainingArguments:
         eval_strategy="no",
         dataloader_pin_memory=False,
     )
+    # A process trains on one device; the Trainer would spread rows over all GPUs that it sees, and trees are no rows.
+    if arguments.device.type == "cuda":
+        arguments._n_gpu = 1
+    return arguments
 
 
-def _last_checkpoint(folder: Path) -> Path | None:
-    found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    return Path(found) if found else None
+def _last_checkpoint(folder: Path) -> tuple[Path | None, int]:
+    """The newest whole checkpoint and its step. A process that dies while it writes one leaves it without its state."""
+    newest: tuple[Path | None, int] = (None, 0)
+    for path in folder.glob("checkpoint-*"):
+        try:
+            state = json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if state["global_step"] > newest[1]:
+            newest = path, state["global_step"]
+    return newest

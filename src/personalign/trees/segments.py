@@ -74,7 +74,8 @@ def _segment(visible: BoolArray, row: int, first: int, last: int) -> Segment:
 def attending_in(segments: Sequence[Segment], *, mask: Tensor) -> Iterator[None]:
     """Within this context, layers of the `sdpa` implementation that are handed `mask` attend in these segments.
 
-    Layers that are handed anything else (a mask with a bias in it, say) do as ever.
+    Layers that are handed anything else (a mask with a bias in it, say) do as ever. The implementation is replaced
+    for the whole process: contexts of two threads must not overlap.
     """
     usual = ALL_ATTENTION_FUNCTIONS["sdpa"]
 

@@ -55,7 +55,7 @@ class DialogueTree:
         tree = DialogueTree()
         chosen = tree.add([1, 2, 3, 4], [5, 6])
         rejected = tree.add([1, 2, 3, 4], [7, 6])
-        len(tree)  # 7 tokens instead of 12
+        len(tree)  # 8 tokens instead of 12
     """
 
     def __init__(self) -> None:

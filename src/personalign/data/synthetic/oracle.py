@@ -1,14 +1,25 @@
 """A judge that knows the grammar: what a text states, and whether that is what a persona line says."""
 
+import functools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from personalign.data.synthetic.grammar import Kind, Part, find_months, find_values, grammar
+from personalign.data.synthetic.grammar import (
+    Kind,
+    Part,
+    find_months,
+    find_values,
+    grammar,
+    replace_values,
+)
 
 Label = Literal["entailment", "neutral", "contradiction"]
 LABELS: tuple[Label, ...] = ("entailment", "neutral", "contradiction")
+
+# In capitals, so that no lower-cased text has it.
+_CUT = "CUT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,26 @@ def stated(text: str, *, language: str) -> dict[str, tuple[str, ...]]:
     return values
 
 
+def since(text: str, *, language: str) -> dict[str, set[str]]:
+    """The months that `text` names, per kind of fact that it states; none for an undated one.
+
+    A month belongs to the value last named before it, as both languages date a fact at its end; one before every
+    value belongs to the first.
+    """
+    opening, *facts = replace_values(text.lower(), _cut_before(language), language=language).split(_CUT)
+    months: dict[str, set[str]] = {}
+    for fact in facts:
+        kind = next(kind for kind, _ in find_values(fact, language=language))
+        months.setdefault(kind, set()).update(find_months(opening + fact, language=language))
+        opening = ""
+    return months
+
+
+@functools.cache
+def _cut_before(language: str) -> dict[str, str]:
+    return {value: _CUT + value for kind in grammar(language).kinds for value in kind.seen + kind.unseen}
+
+
 @dataclass(frozen=True, slots=True)
 class SyntheticOracle:
     """The truth about pairs of (persona line, reply) in `language`, "en" or "zh"."""
@@ -46,8 +77,8 @@ class SyntheticOracle:
         """One label per pair.
 
         entailment: of the kinds that the line states, the reply states one, and only with the line's value;
-        contradiction: it states one with another value (with or without the right one) or another month; neutral:
-        none.
+        contradiction: it states one with another value (with or without the right one) or since another month;
+        neutral: none.
         """
         return [self._label(line, reply) for line, reply in pairs]
 
@@ -56,17 +87,21 @@ class SyntheticOracle:
         return self._label(line, reply) == "entailment"
 
     def _label(self, line: str, reply: str) -> Label:
-        said = stated(reply, language=self.language)
-        common = [
-            (said[kind], own) for kind, own in stated(line, language=self.language).items() if kind in said
-        ]
+        told, own = stated(reply, language=self.language), stated(line, language=self.language)
+        common = told.keys() & own.keys()
         if not common:
             return "neutral"
-        told_since = set(find_months(reply, language=self.language))
-        since = set(find_months(line, language=self.language))
+        told_since, own_since = since(reply, language=self.language), since(line, language=self.language)
         # A reply may leave the month out; one that names another is wrong.
-        dated_right = not told_since or not since or told_since == since
-        return "entailment" if dated_right and all(told == own for told, own in common) else "contradiction"
+        dated_right = all(
+            not told_since[kind] or not own_since[kind] or told_since[kind] == own_since[kind]
+            for kind in common
+        )
+        return (
+            "entailment"
+            if dated_right and all(told[kind] == own[kind] for kind in common)
+            else "contradiction"
+        )
 
 
 def nli_pairs(language: str, *, size: int, seed: int, part: Part = "train") -> list[NliPair]:

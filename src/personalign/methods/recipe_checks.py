@@ -1,0 +1,105 @@
+"""What a recipe's sections must be to each other, found before anything is computed."""
+
+from personalign.decoding.generation import DecodingSettings
+from personalign.errors import PersonalignError
+from personalign.methods.recipe import Recipe
+from personalign.prompts import PromptSettings
+
+
+def check_recipe(recipe: Recipe, source: str) -> None:
+    """Raise PersonalignError for the first mistake; keys that would be read by nothing count as mistakes."""
+    if (recipe.data.synthetic is None) == (recipe.data.files is None):
+        raise PersonalignError(f"{source}: data: give either `synthetic` or `files`, and not both")
+    if (recipe.backbone.name is None) == (recipe.backbone.scratch is None):
+        raise PersonalignError(f"{source}: backbone: give either `name` or `scratch`, and not both")
+    _check_judges(recipe, source)
+    _check_stages(recipe, source)
+    _check_shares(recipe, source)
+    _check_lengths(recipe, source)
+
+
+def _check_judges(recipe: Recipe, source: str) -> None:
+    judges = recipe.evaluation.judges
+    if recipe.data.files is not None and "judges" not in recipe.evaluation.model_fields_set:
+        raise PersonalignError(
+            f"{source}: evaluation.judges is missing; name NLI judges, folders or hub ids, or write "
+            "evaluation.judges: [] to leave consistency unmeasured (the oracle knows the synthetic corpus alone)"
+        )
+    if judges:
+        return
+    if recipe.stages.stage2.evaluate_every is not None:
+        raise PersonalignError(
+            f"{source}: stages.stage2.evaluate_every needs a judge to evaluate with, and evaluation.judges is empty; "
+            "name one, or write stages.stage2.evaluate_every: null"
+        )
+    if recipe.data.labels.method == "nli":
+        raise PersonalignError(
+            f"{source}: data.labels.method is nli, which labels with the first judge, and evaluation.judges is empty; "
+            "name one, or choose another method"
+        )
+
+
+def _check_stages(recipe: Recipe, source: str) -> None:
+    stages = recipe.stages
+    if stages.finetuning_longer is not None and stages.finetuning is None:
+        raise PersonalignError(
+            f"{source}: stages.finetuning_longer goes on from stages.finetuning, which is not there"
+        )
+    if stages.stage2.trunk_weight:
+        raise PersonalignError(
+            f"{source}: stages.stage2.trunk_weight has no meaning in stage 2; leave it out"
+        )
+    if stages.stage2.patience is not None and stages.stage2.evaluate_every is None:
+        raise PersonalignError(
+            f"{source}: stages.stage2.patience counts evaluations, and stages.stage2.evaluate_every is null; "
+            "write how many steps lie between two"
+        )
+    if stages.pretrain is not None and (
+        stages.pretrain.trunk_weight or stages.pretrain.batches == "shuffled"
+    ):
+        raise PersonalignError(
+            f"{source}: stages.pretrain: trunk_weight and batches have no meaning there, since every token is a target; "
+            "leave them out"
+        )
+    others = {
+        "pretrain": stages.pretrain,
+        "finetuning": stages.finetuning,
+        "finetuning_longer": stages.finetuning_longer,
+        "stage1": stages.stage1,
+    }
+    for name, stage in others.items():
+        if stage is not None and (stage.evaluate_every is not None or stage.patience is not None):
+            raise PersonalignError(
+                f"{source}: stages.{name}: evaluate_every and patience belong to stage2, which alone is stopped early"
+            )
+
+
+def _check_shares(recipe: Recipe, source: str) -> None:
+    files = recipe.data.files
+    if files is None:
+        return
+    carved = files.align_share + files.stop_share
+    if files.align is not None and abs(carved - 1.0) > 1e-6:
+        raise PersonalignError(
+            f"{source}: data.files.align is given, so data.files.align_share and data.files.stop_share must sum to 1, "
+            f"but sum to {carved:g}"
+        )
+    if files.align is None and carved >= 1.0:
+        raise PersonalignError(
+            f"{source}: data.files.align_share and data.files.stop_share leave nothing of the training file: they sum "
+            f"to {carved:g}; write less than 1"
+        )
+
+
+def _check_lengths(recipe: Recipe, source: str) -> None:
+    """Build the settings of prompts and decoding, which check their own values."""
+    try:
+        prompts = PromptSettings(language=recipe.language, **recipe.prompts.model_dump())
+        decoding = DecodingSettings(**recipe.decoding.model_dump(), seed=recipe.seed)
+    except PersonalignError as error:
+        raise PersonalignError(f"{source}: {error}") from None
+    if decoding.max_new_tokens > prompts.reserve:
+        raise PersonalignError(
+            f"{source}: decoding.max_new_tokens is {decoding.max_new_tokens}, but prompts.reserve keeps only "
+            f"{prompts.reserve} tokens free for a reply; write the same or less, or raise prompts.reserve"
+        )
