@@ -253,7 +253,7 @@ def test_the_dialogues_of_the_readme_can_be_checked_shown_and_split(
 def test_the_recipe_of_the_readme_is_a_recipe_without_a_judge() -> None:
     [changes] = fenced(README.read_text(encoding="utf-8"), "yaml")
     values = {**yaml.safe_load(recipe_text("pal-personachat-small")), **yaml.safe_load(changes)}
-    del values["stages"]["stage2"]["evaluate_every"]
+    del values["stages"]["stage2"]["evaluate_every"], values["stages"]["stage2"]["patience"]
     recipe = parse_recipe(values, source="README.md")
     assert recipe.data.files is not None
     assert recipe.data.files.train == "parts/train.jsonl"

@@ -183,9 +183,17 @@ def test_tables_show_every_metric_under_its_name(tmp_path: Path) -> None:
     results = {
         "gold": {
             "title": "gold replies",
+            "part": "test",
             **measured([{k: v for k, v in r.items() if "gold_" not in k} | {"selects": False} for r in ROWS]),
         },
-        "pal": {"title": "PAL", **measured(ROWS)},
+        "pal": {"title": "PAL", "part": "test", **measured(ROWS)},
+    }
+    assert "Another persona" not in results_table(results)
+    results["other"] = {
+        "title": "PAL, shuffled",
+        "part": "shuffled",
+        **measured(ROWS),
+        "old_persona": {"words": 0.25},
     }
     (tmp_path / "results.json").write_text(json.dumps(results), encoding="utf-8")
     assert read_results(tmp_path) == results
@@ -201,7 +209,9 @@ def test_tables_show_every_metric_under_its_name(tmp_path: Path) -> None:
         assert name in table
     assert "## Consistency, words" in table
     assert "### On turns labelled none" in table
+    assert "| PAL, shuffled | words | - | 0.250 |" in table
     header, rows = summary_rows(results)
+    assert rows[2][1] == "-"
     assert header[:5] == ["system", "states", "contra.", "selects", "none"]
     assert rows[1][:5] == ["PAL", "1.00", "0.00", "0.50", "0.50"]
     assert rows[1][5:] == [f"{results['pal']['bleu-1/coco']:.1f}", f"{math.exp(12 / 14):.2f}"]

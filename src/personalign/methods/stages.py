@@ -61,8 +61,8 @@ def stage_settings(stage: Stage, recipe: Recipe, loaded: LoadedModel) -> StageSe
     """Alignment trains by DPO unless its pairs are ablated."""
     if loaded.device.type == "cuda" and loaded.device.index:
         raise PersonalignError(
-            f"backbone.device: training runs on the first GPU that is visible; instead of {loaded.device} write cuda and set "
-            f"CUDA_VISIBLE_DEVICES={loaded.device.index}"
+            f"backbone.device: training runs on the first GPU that is visible; instead of {loaded.device} write cuda "
+            f"and set CUDA_VISIBLE_DEVICES={loaded.device.index}"
         )
     aligning = isinstance(stage, AlignStage) and recipe.ablation != "without_pairs"
     settings = StageSettings(
