@@ -113,3 +113,11 @@ def test_what_the_text_would_change_is_refused(tmp_path: Path, messages: tuple[T
     with pytest.raises(PersonalignError, match="dialogue d1"):
         write_dialogues(target, [Dialogue("d1", (), messages)], format="parlai")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_silence_is_a_sentence_like_any_in_a_persona(tmp_path: Path) -> None:
+    target = tmp_path / "out.txt"
+    given = Dialogue("d1", ("__SILENCE__",), (Turn("user", "hi"), Turn("assistant", "yo")))
+    write_dialogues(target, [given], format="parlai")
+    [read] = read_dialogues(target)
+    assert (read.persona, read.messages) == (given.persona, given.messages)

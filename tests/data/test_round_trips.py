@@ -18,7 +18,7 @@ TEXT = st.text(VISIBLE, min_size=1, max_size=12).filter(lambda text: bool(text.s
 # What ParlAI's text has marks for cannot be content there.
 PARLAI_TEXT = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\x00\t\r|\\"), min_size=1, max_size=12
-).filter(lambda text: bool(text.strip()))
+).filter(lambda text: bool(text.strip()) and text != "__SILENCE__")
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),

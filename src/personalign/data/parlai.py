@@ -141,6 +141,10 @@ def _lines(dialogue: Dialogue) -> Iterator[str]:
     waiting: str | None = None
     replies = 0
     for turn in dialogue.messages:
+        if turn.content == SILENCE:
+            raise PersonalignError(
+                f"dialogue {dialogue.id}: a turn that reads {SILENCE} means no turn in ParlAI"
+            )
         if turn.role == "user":
             if waiting is not None:
                 yield _alone(waiting, dialogue)
@@ -164,8 +168,6 @@ def _carried(text: str, dialogue: Dialogue, *, also: str = "\t") -> str:
                 f"dialogue {dialogue.id}: ParlAI's text cannot carry {mark!r} in {excerpt(text)}; "
                 "take it out, or write the native format"
             )
-    if text == SILENCE:
-        raise PersonalignError(f"dialogue {dialogue.id}: a turn that reads {SILENCE} means no turn in ParlAI")
     return _escape(text)
 
 
