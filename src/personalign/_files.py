@@ -4,10 +4,13 @@ import contextlib
 import gzip
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from personalign.errors import PersonalignError
 
 
 @contextlib.contextmanager
@@ -27,6 +30,30 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; it gets that name when the block succeeds, and goes when it fails.
+
+    `replace` puts it in the place of what stands there. Raises PersonalignError where `path` exists already, is not an
+    empty folder, and may not be replaced.
+    """
+    if not replace and path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise PersonalignError(f"'{path}' exists already; name a folder that does not")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if replace:
+        for left in path.parent.glob(f".{path.name}.*.part"):
+            shutil.rmtree(left, ignore_errors=True)  # by a process that was killed
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if replace:
+            shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _umask() -> int:

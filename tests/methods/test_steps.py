@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.methods.made_runs import SilentReporter
 
-from personalign.methods.steps import Step, plan, read_record, replace_folder, run_steps
+from personalign.methods.steps import Step, plan, read_record, run_steps
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "data": {"size": 3},
@@ -106,39 +106,3 @@ def test_a_crash_while_redoing_takes_the_old_marker_away(tmp_path: Path) -> None
         run(tmp_path, fail="train", train={"rate": 0.2})
     assert read_record(tmp_path, "train") is None
     assert run(tmp_path)[0][0] == "train"
-
-
-def test_replace_folder_puts_the_new_one_in_its_place(tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    for number in ("1", "2"):
-        with replace_folder(folder) as part:
-            assert list(part.iterdir()) == []
-            (part / number).write_text(number)
-            assert not (folder / number).exists()
-    assert [path.name for path in folder.iterdir()] == ["2"]
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_replace_folder_leaves_the_old_one_on_error(tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    with replace_folder(folder) as part:
-        (part / "old").write_text("old")
-
-    def fail() -> None:
-        with replace_folder(folder) as part:
-            (part / "new").write_text("new")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert [path.name for path in folder.iterdir()] == ["old"]
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_replace_folder_does_away_with_what_a_kill_left(tmp_path: Path) -> None:
-    left = tmp_path / ".model.part"
-    left.mkdir()
-    (left / "half").write_text("")
-    with replace_folder(tmp_path / "model") as part:
-        (part / "whole").write_text("")
-    assert [path.name for path in (tmp_path / "model").iterdir()] == ["whole"]

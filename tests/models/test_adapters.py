@@ -21,7 +21,6 @@ from personalign.models import (
     save_adapter,
     word_tokenizer,
 )
-from personalign.models.folders import new_folder
 from personalign.trees import DialogueTree, pack, score, token_log_probs
 
 TOKENIZER = word_tokenizer(["i", "have", "a", "dog", "."], structure=["\n"], language="en")
@@ -210,17 +209,3 @@ def test_adapters_are_not_stacked_nor_saved_where_there_are_none(tmp_path: Path)
         save_adapter(loaded, tmp_path / "out")
     with pytest.raises(PersonalignError, match="has adapters already"):
         add_lora(add_lora(loaded, LoraSettings(), seed=0), LoraSettings(), seed=0)
-
-
-def test_a_new_folder_is_whole_or_absent(tmp_path: Path) -> None:
-    def fail() -> None:
-        with new_folder(tmp_path / "out") as part:
-            (part / "file").write_text("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert list(tmp_path.iterdir()) == []
-    with new_folder(tmp_path / "out") as part:
-        (part / "file").write_text("whole")
-    assert (tmp_path / "out" / "file").read_text() == "whole"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from personalign._files import write_json, write_text
+from personalign._files import whole_folder, write_json, write_text
 from personalign._version import __version__
 from personalign.errors import PersonalignError
 from personalign.evaluation.classification import ClassificationScores, classification_scores
@@ -18,7 +18,6 @@ from personalign.evaluation.judge import LABELS, Judge, Progress
 from personalign.evaluation.nli_data import JudgeData, NliRow, Part, judge_data
 from personalign.evaluation.nli_judge import ID_TO_LABEL, NliJudge, encode_pairs
 from personalign.models.encoder import offline_encoder_folder
-from personalign.models.folders import new_folder
 from personalign.models.precision import Dtype, autocast, choose_device, choose_precision
 
 
@@ -83,7 +82,7 @@ def train_judge(config: JudgeTraining, *, progress: Progress | None = None) -> d
         "settings": {name: _plain(value) for name, value in asdict(settings).items()},
         "personalign": __version__,
     }
-    with new_folder(config.out) as folder:
+    with whole_folder(config.out) as folder:
         judge.model.save_pretrained(folder)
         judge.tokenizer.save_pretrained(folder)
         write_json(folder / "judge.json", record)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from personalign._files import write_json
+from personalign._files import whole_folder, write_json
 from personalign.data.dialogue import Dialogue
 from personalign.errors import PersonalignError
 from personalign.methods.backbone import CopyWarmup, copy_warmup
@@ -15,7 +15,7 @@ from personalign.methods.parts import Parts
 from personalign.methods.pretraining import pretrain, pretraining_dialogues
 from personalign.methods.recipe import Recipe, Stage
 from personalign.methods.selecting import Calibration
-from personalign.methods.steps import Reporter, replace_folder
+from personalign.methods.steps import Reporter
 from personalign.models import (
     LoadedModel,
     LoraSettings,
@@ -110,7 +110,7 @@ class ModelStore:
                 reporter=self._reporter,
                 resume=resume,
             )
-        with replace_folder(self._folder / "backbone") as folder:
+        with whole_folder(self._folder / "backbone", replace=True) as folder:
             _write(loaded, folder)
         return record
 
@@ -126,14 +126,14 @@ class ModelStore:
 
     def save(self, stage: str, loaded: LoadedModel) -> None:
         self._opened = None
-        with replace_folder(self._folder / stage) as folder:
+        with whole_folder(self._folder / stage, replace=True) as folder:
             _write(loaded, folder)
 
     def publish(self, stage: str, folder: Path, *, calibration: Calibration) -> None:
         """The run's own model, with what inference needs to know beside it."""
         loaded = self.open(stage)
         recipe = self._recipe
-        with replace_folder(folder) as part:
+        with whole_folder(folder, replace=True) as part:
             _write(loaded, part)
             write_json(
                 part / CARD,

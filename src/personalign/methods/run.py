@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from personalign._files import write_json, write_jsonl, write_text
+from personalign._files import whole_folder, write_json, write_jsonl, write_text
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Selection, SelectionScorer, without_persona
 from personalign.decoding.selection import labelled_line
@@ -46,7 +46,7 @@ from personalign.methods.selecting import (
 )
 from personalign.methods.selectors import open_scorer
 from personalign.methods.stages import stage_examples, stage_settings, stage_trees, trained_stages
-from personalign.methods.steps import Interrupted, Planned, Reporter, Step, plan, replace_folder, run_steps
+from personalign.methods.steps import Interrupted, Planned, Reporter, Step, plan, run_steps
 from personalign.methods.systems import Row, System, evaluate, gold_rows, predict
 from personalign.methods.tables import results_table
 from personalign.models import LoadedModel
@@ -181,7 +181,7 @@ class PalRun:
 
     def _data(self) -> dict[str, Any]:
         parts = label_parts(load_parts(self.recipe), self.recipe, reporter=self._reporter)
-        with replace_folder(self.folder / "data") as folder:
+        with whole_folder(self.folder / "data", replace=True) as folder:
             write_parts(folder, parts)
         self._parts = parts
         return {

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -100,29 +99,6 @@ def read_record(folder: Path, name: str) -> dict[str, Any] | None:
         return None
     value: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
     return value
-
-
-def replace_folder(folder: Path) -> "_Replacement":
-    """A context that yields an empty folder beside `folder` and puts it in its place at the end."""
-    return _Replacement(folder)
-
-
-class _Replacement:
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._part = folder.with_name(f".{folder.name}.part")
-
-    def __enter__(self) -> Path:
-        shutil.rmtree(self._part, ignore_errors=True)
-        self._part.mkdir(parents=True)
-        return self._part
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._part.rename(self._folder)
-        else:
-            shutil.rmtree(self._part, ignore_errors=True)
 
 
 def _marker(folder: Path, name: str) -> Path:

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from torch import nn
 
+from personalign._files import whole_folder
 from personalign.errors import PersonalignError
-from personalign.models.folders import new_folder
 from personalign.models.load import ADAPTER_CONFIG, LoadedModel, load_model
 
 
@@ -84,7 +84,7 @@ def save_adapter(loaded: LoadedModel, folder: Path) -> None:
     """
     if not loaded.adapted:
         raise PersonalignError("the model has no adapters to save; save the whole model")
-    with new_folder(folder) as part:
+    with whole_folder(folder) as part:
         loaded.model.save_pretrained(part, save_embedding_layers=False)
         loaded.tokenizer.save_pretrained(part)
 
@@ -97,7 +97,7 @@ def merge_adapter(adapter: Path, out: Path, *, beside: Sequence[str] = ()) -> No
     """
     if not (adapter / ADAPTER_CONFIG).is_file():
         raise PersonalignError(f"'{adapter}' is no adapter folder: it has no {ADAPTER_CONFIG}")
-    with new_folder(out) as part:
+    with whole_folder(out) as part:
         loaded = load_model(adapter, dtype="float32", device="cpu")
         loaded.model.merge_and_unload(safe_merge=True).save_pretrained(part)
         loaded.tokenizer.save_pretrained(part)

@@ -1,0 +1,103 @@
+"""Files and folders are whole or absent, whatever happens while they are written."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from personalign._files import atomic_path, whole_folder, write_json, write_jsonl, write_text
+from personalign.errors import PersonalignError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "new" / "file.txt") as temporary:
+        temporary.write_text("whole")
+        assert not (tmp_path / "new" / "file.txt").exists()
+    assert (tmp_path / "new" / "file.txt").read_text() == "whole"
+    assert names(tmp_path / "new") == ["file.txt"]
+
+
+def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+
+    def rows() -> object:
+        yield {"a": 1}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_jsonl(path, rows())  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_others_may_read_what_is_written(tmp_path: Path) -> None:
+    plain = tmp_path / "plain.txt"
+    plain.write_text("as anybody writes it")
+    write_text(tmp_path / "ours.txt", "text")
+    assert stat.S_IMODE((tmp_path / "ours.txt").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_rows_come_back(tmp_path: Path, name: str) -> None:
+    import gzip
+
+    assert write_jsonl(tmp_path / name, [{"a": "größe"}, [1]]) == 2
+    data = (tmp_path / name).read_bytes()
+    text = (gzip.decompress(data) if name.endswith(".gz") else data).decode("utf-8")
+    assert [json.loads(line) for line in text.splitlines()] == [{"a": "größe"}, [1]]
+    assert "größe" in text
+
+
+def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
+    def fail() -> None:
+        with whole_folder(tmp_path / "out") as part:
+            (part / "file").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert names(tmp_path) == []
+    with whole_folder(tmp_path / "out") as part:
+        (part / "file").write_text("whole")
+    assert (tmp_path / "out" / "file").read_text() == "whole"
+    with pytest.raises(PersonalignError, match="exists already"), whole_folder(tmp_path / "out"):
+        pass
+    assert names(tmp_path / "out") == ["file"]
+
+
+def test_a_folder_that_may_be_replaced_is_so_at_the_end(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    for number in ("1", "2"):
+        with whole_folder(folder, replace=True) as part:
+            assert names(part) == []
+            (part / number).write_text(number)
+            assert not (folder / number).exists()
+    assert names(folder) == ["2"]
+
+    def fail() -> None:
+        with whole_folder(folder, replace=True) as part:
+            (part / "3").write_text("3")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert names(folder) == ["2"]
+    assert names(tmp_path) == ["model"]
+
+
+def test_replacing_does_away_with_what_a_kill_left(tmp_path: Path) -> None:
+    left = tmp_path / ".model.abc.part"
+    left.mkdir()
+    (left / "half").write_text("")
+    with whole_folder(tmp_path / "model", replace=True) as part:
+        (part / "whole").write_text("")
+    assert names(tmp_path) == ["model"]
+    assert names(tmp_path / "model") == ["whole"]
