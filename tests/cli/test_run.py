@@ -220,6 +220,9 @@ def test_a_dry_run_prints_sizes_and_writes_nothing(tmp_path: Path) -> None:
     parameters = printed["estimate"]["parameters"]
     assert printed["estimate"]["weights_and_optimizer_bytes"] == 16 * parameters
     assert "as trees" in result.stdout
+    assert "36 of 36 training prompts share the trunk of their dialogue" in result.stdout
+    windowed = quickstart(tmp_path / "run", "--dry-run", "--json", prompts__history=3)
+    assert last_json(windowed)["estimate"]["turns_on_a_trunk"] < 36
 
 
 def test_a_dry_run_counts_every_stage_that_a_run_would_train(tmp_path: Path) -> None:

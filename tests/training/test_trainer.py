@@ -228,6 +228,19 @@ def test_the_journals_first_loss_is_that_of_the_untrained_model(tmp_path: Path) 
     assert result.history[0]["loss_reply"] == pytest.approx(-float(torch.cat(scored).mean()), abs=1e-5)
 
 
+def test_bf16_is_near_fp32_and_not_the_same(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, max_steps=12)
+    whole, _ = train(tmp_path / "fp32", settings=settings)
+    half, others = train(tmp_path / "bf16", settings=replace(settings, bf16=True))
+    for name in ("loss_reply", "loss_selection"):
+        losses = [(a[name], b[name]) for a, b in zip(whole.history, half.history, strict=True)]
+        assert all(a == pytest.approx(b, rel=0.05) for a, b in losses)
+        assert any(a != b for a, b in losses)
+    # Autocast: the weights stay in fp32, and steps below bf16's resolution count.
+    assert all(value.dtype == torch.float32 for value in others.values())
+    assert any(not torch.equal(value, value.bfloat16().float()) for value in others.values())
+
+
 def test_one_step_moves_as_plain_adam_does(tmp_path: Path) -> None:
     trees = grow(supervised(dialogues=9), budget=10_000)
     settings = replace(SETTINGS, max_steps=1, batch_examples=1000, warmup_steps=0, max_grad_norm=0.05)

@@ -34,6 +34,8 @@ class Estimate:
     parameters: int = 0
     weights_and_optimizer_bytes: int = 0
     most_copying_steps: int = 0
+    turns: int = 0
+    turns_on_a_trunk: int = 0
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
@@ -41,6 +43,9 @@ class Estimate:
             f"{self.parameters / 1e6:.1f}M parameters; weights, gradients and optimizer state "
             f"{self.weights_and_optimizer_bytes / 1e9:.2f} GB, activations apart"
         ]
+        lines.append(
+            f"{self.turns_on_a_trunk} of {self.turns} training prompts share the trunk of their dialogue"
+        )
         if self.most_copying_steps:
             lines.append(f"copying: up to {self.most_copying_steps} short steps, fewer once it can copy")
         for name, stage in self.stages.items():
@@ -71,6 +76,9 @@ def estimate(recipe: Recipe, *, reporter: Reporter) -> Estimate:
                 texts, prompter, pretraining, seed=recipe.seed, dropped=dropped.counts
             )
             result.stages["pretrain"] = _measure(rows, loaded, pretraining, dropped, name="pretrain")
+    reports = [prompter.prefix_report(dialogue) for dialogue in parts["train"]]
+    result.turns = sum(report.turns for report in reports)
+    result.turns_on_a_trunk = sum(report.shared for report in reports)
     rejected = _rejected_stand_ins(parts["align"])
     for name, stage in trained_stages(recipe).items():
         dropped = pal.Dropped()
