@@ -46,7 +46,9 @@ def open_labeller(labels: Labels, recipe: Recipe) -> Labeller:
         case "idf":
             return _cut(IdfOverlapLabeller(language=recipe.language), labels)
         case "nli":
-            judge = open_judge(recipe.evaluation.judges[0], language=recipe.language)
+            judge = open_judge(
+                recipe.evaluation.judges[0], language=recipe.language, dtype=recipe.evaluation.judge_dtype
+            )
             return _cut(NliLabeller(judge), labels)
         case "cosine" | "cosine-idf":
             from personalign.models.encoder import load_encoder
@@ -66,7 +68,7 @@ def label_settings(recipe: Recipe) -> dict[str, Any]:
     """What decides the labels besides the recipe's section on them."""
     match recipe.data.labels.method:
         case "nli":
-            return {"label_judge": recipe.evaluation.judges[0]}
+            return {"label_judge": [recipe.evaluation.judges[0], recipe.evaluation.judge_dtype]}
         case "cosine" | "cosine-idf":
             return {"label_encoder": recipe.selector.encoder}
     return {}

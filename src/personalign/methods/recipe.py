@@ -189,10 +189,12 @@ class Decoding(_Section):
 class Evaluation(_Section):
     """`judges`: `oracle` (synthetic corpus), or folders / hub ids of NLI judges; the first one stops stage 2.
 
-    A recipe on files must name its judges, or none: the oracle knows the synthetic corpus alone.
+    A recipe on files must name its judges, or none: the oracle knows the synthetic corpus alone. `judge_dtype` is what
+    NLI judges compute in.
     """
 
     judges: tuple[str, ...] = ("oracle",)
+    judge_dtype: Literal["auto", "float32", "bfloat16"] = "float32"
     bootstrap: Positive = 1000
 
 

@@ -147,7 +147,7 @@ class PalRun:
                 steps.append(Step("rejected", "Rejected replies", after, dict(settings), self._rejected))
                 after = (start, "rejected")
             if stage.evaluate_every is not None:
-                settings["judge"] = recipe.evaluation.judges[:1]
+                settings["judge"] = [*recipe.evaluation.judges[:1], recipe.evaluation.judge_dtype]
                 settings["selector"] = recipe.selector.model_dump()
         settings["stage"] = stage.model_dump()
         return [*steps, Step(name, TITLES[name], after, settings, partial(self._trained, name, start))]
@@ -286,7 +286,7 @@ class PalRun:
 
     def _results(self) -> dict[str, Any]:
         recipe = self.recipe
-        judges = {name: open_judge(name, language=recipe.language) for name in recipe.evaluation.judges}
+        judges = {name: self._judge(name) for name in recipe.evaluation.judges}
         systems = [(System("gold", "gold replies", "", "unselected"), gold_rows(self.parts()["test"]))]
         systems += [
             (system, _read_rows(self._predictions(system.name))) for system in compared_systems(recipe)
@@ -440,11 +440,15 @@ class PalRun:
             self.parts()["stop"],
             loaded,
             self.prompter(),
-            judge=open_judge(recipe.evaluation.judges[0], language=recipe.language),
+            judge=self._judge(recipe.evaluation.judges[0]),
             scorer=open_scorer(recipe.selector),
             decoding=self._decoding(),
             budget=INFERENCE_BUDGET,
         )
+
+    def _judge(self, name: str) -> Judge:
+        recipe = self.recipe
+        return open_judge(name, language=recipe.language, dtype=recipe.evaluation.judge_dtype)
 
     def _held_out_pairs(self, loaded: LoadedModel) -> dict[str, float]:
         """DPO's loss and pair accuracy on pairs of the stopping part, against the model that stage 2 began from."""
