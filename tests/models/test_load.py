@@ -238,3 +238,12 @@ def test_end_tokens_of_a_chat_model_are_kept(folder: Path) -> None:
     out = folder.with_name("again")
     loaded.model.save_pretrained(out)  # odd sampling settings would make this raise
     shutil.rmtree(out)
+
+
+def test_a_folder_that_is_missing_beside_others_is_not_looked_for_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PersonalignError, match="there is no folder 'runs/min' in 'runs'"):
+        load_model("runs/min", device="cpu")

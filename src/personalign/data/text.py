@@ -150,7 +150,7 @@ def decode_json(text: str) -> tuple[Any, str | None]:
 
 def _problem_of(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"not JSON: {error.msg} at column {error.colno}"
+        return f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
     if isinstance(error, RecursionError):
         return "not readable JSON: nested too deeply"
     return f"not readable JSON: {error}"

@@ -122,6 +122,12 @@ def _checked(source: str | Path) -> str:
     text = os.path.expanduser(str(source))
     if not Path(text).is_dir() and (isinstance(source, Path) or not HUB_ID.fullmatch(text) or text[0] == "."):
         raise PersonalignError(f"'{source}' is neither a folder nor a hub id such as 'openai-community/gpt2'")
+    above = Path(text).parent
+    if not Path(text).is_dir() and above != Path() and above.is_dir():
+        # Else a mistyped folder would be asked for on the hub, which takes a minute to fail without a network.
+        raise PersonalignError(
+            f"there is no folder '{source}' in '{above}'; a hub model of that name can be opened from elsewhere"
+        )
     return text
 
 
