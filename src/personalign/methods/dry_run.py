@@ -62,15 +62,16 @@ class Estimate:
 def estimate(recipe: Recipe, *, reporter: Reporter) -> Estimate:
     """Read the data, grow the trees, and time one step of each stage on this machine; nothing is written."""
     parts = label_parts(load_parts(recipe), recipe, reporter=reporter)
-    loaded, prompter = untrained_backbone(recipe, parts)
+    scratch = recipe.backbone.scratch is not None
+    texts = pretraining_dialogues(recipe, parts)[0] if scratch else []
+    loaded, prompter = untrained_backbone(recipe, texts)
     trained = sum(item.numel() for item in loaded.model.parameters() if item.requires_grad)
     frozen = sum(item.numel() for item in loaded.model.parameters() if not item.requires_grad)
     result = Estimate(trained + frozen, BYTES_PER_TRAINED_PARAMETER * trained + 4 * frozen)
-    if recipe.backbone.scratch is not None:
+    if scratch:
         copying, pretraining = recipe.stages.copying, recipe.stages.pretrain
         result.most_copying_steps = 0 if copying is None else copying.max_steps
         if pretraining is not None:
-            texts, _ = pretraining_dialogues(recipe, parts)
             dropped = pal.Dropped()
             rows = pretraining_examples(
                 texts, prompter, pretraining, seed=recipe.seed, dropped=dropped.counts

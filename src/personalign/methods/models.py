@@ -207,8 +207,8 @@ def build_from_scratch(recipe: Recipe, dialogues: Sequence[Dialogue]) -> LoadedM
     return prepare(model, tokenizer, dtype=recipe.backbone.dtype, device=device, seed=recipe.seed)
 
 
-def untrained_backbone(recipe: Recipe, parts: Parts) -> tuple[LoadedModel, Prompter]:
-    """What a run would train, before any training: to estimate sizes and times with."""
+def untrained_backbone(recipe: Recipe, texts: Sequence[Dialogue]) -> tuple[LoadedModel, Prompter]:
+    """What a run would train, before any training, `texts` making a tokenizer: to estimate sizes and times with."""
     backbone = recipe.backbone
     if backbone.name is not None:
         loaded = load_model(
@@ -220,7 +220,6 @@ def untrained_backbone(recipe: Recipe, parts: Parts) -> tuple[LoadedModel, Promp
             trainable=True,
         )
     else:
-        texts, _ = pretraining_dialogues(recipe, parts)
         loaded = build_from_scratch(recipe, texts)
     if backbone.lora is not None:
         loaded = add_lora(loaded, LoraSettings(**backbone.lora.model_dump()), seed=recipe.seed)
