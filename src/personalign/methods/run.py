@@ -42,7 +42,6 @@ from personalign.methods.selecting import (
     c_score_on,
     calibrated,
     labelled_share_of_none,
-    selection_by,
 )
 from personalign.methods.selectors import open_scorer
 from personalign.methods.stages import stage_examples, stage_settings, stage_trees, trained_stages
@@ -407,19 +406,15 @@ class PalRun:
             )
 
     def _selection(self, system: System, loaded: LoadedModel) -> tuple[Selection, dict[str, Any]]:
-        scorer = open_scorer(self.recipe.selector)
-        share = labelled_share_of_none(self.parts()["stop"])
-        found: Calibration | None = None
-        record: dict[str, Any] = {}
         if system.strategy == "predicted":
+            scorer = open_scorer(self.recipe.selector)
             found = self._calibrated(system.stage, loaded, scorer)
-            record = asdict(found)
-        elif system.strategy == "random":
-            record = {"share_of_none": share}
-        selection = selection_by(
-            system.strategy, calibration=found, share_of_none=share, scorer=scorer, seed=self.recipe.seed
-        )
-        return selection, record
+            return Selection("predicted", scorer=scorer, none_bias=found.none_bias), asdict(found)
+        if system.strategy == "random":
+            share = labelled_share_of_none(self.parts()["stop"])
+            selection = Selection("random", share_of_none=share, seed=self.recipe.seed)
+            return selection, {"share_of_none": share}
+        return Selection(system.strategy), {}
 
     def _calibrated(self, stage: str, loaded: LoadedModel, scorer: SelectionScorer | None) -> Calibration:
         """Once per model: every part that it answers for is answered at the same bias."""

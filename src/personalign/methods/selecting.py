@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from personalign.data.dialogue import Dialogue
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Selection, SelectionScorer, respond, selection_scores
-from personalign.decoding.selection import Strategy, calibrate_none, labelled_line
+from personalign.decoding.selection import calibrate_none, labelled_line
 from personalign.evaluation.consistency import judge_consistency
 from personalign.evaluation.judge import Judge
 from personalign.models import LoadedModel
@@ -40,22 +40,6 @@ def calibrated(
 def labelled_share_of_none(dialogues: Sequence[Dialogue]) -> float:
     labels = [labelled_line(dialogue, turn) for dialogue in dialogues for turn in dialogue.reply_indices()]
     return sum(label is None for label in labels) / len(labels)
-
-
-def selection_by(
-    strategy: Strategy,
-    *,
-    calibration: Calibration | None,
-    share_of_none: float,
-    scorer: SelectionScorer | None,
-    seed: int,
-) -> Selection:
-    """The selection of a strategy; only `predicted` needs a `calibration`."""
-    if strategy == "random":
-        return Selection("random", share_of_none=share_of_none, seed=seed)
-    if calibration is None:
-        return Selection(strategy)
-    return Selection("predicted", scorer=scorer, none_bias=calibration.none_bias)
 
 
 def c_score_on(
