@@ -139,8 +139,29 @@ def test_split_writes_disjoint_parts(source: Path, tmp_path: Path) -> None:
     assert printed["overlap"]["train & test"]["persona_sets"] == 0
     ids = [d.id for name in ("train", "test") for d in read_dialogues(folder / f"{name}.jsonl")]
     assert sorted(ids) == sorted(f"d{number}" for number in range(10))
-    assert "train & test share 0 persona sets" in run(*arguments).stdout
+    assert "train & test share 0 persona sets" in run(*arguments, "--force").stdout
     assert len(list(tmp_path.rglob("*.jsonl"))) == 3
+
+
+def test_what_is_there_is_not_written_over_unasked(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "parts" / "test.jsonl"
+    target.parent.mkdir()
+    target.write_text("mine\n")
+    for command in (("convert", source, target), ("split", source, target.parent)):
+        result = run(*command)
+        assert isinstance(result.exception, PersonalignError)
+        assert f"{target}: there already" in str(result.exception)
+        assert "add --force to overwrite" in str(result.exception)
+    assert target.read_text() == "mine\n"
+    assert [path.name for path in target.parent.iterdir()] == ["test.jsonl"]
+    assert run("convert", source, target, "--force").exit_code == 0
+    assert len(read_dialogues(target)) == 10
+
+
+def test_show_says_that_there_are_more(source: Path) -> None:
+    assert "dialogue 1 of 10; --number or --id shows another" in run("show", source).stderr
+    assert "dialogue 4 of 10" in run("show", source, "--id", "d3").stderr
+    assert run("show", source, "--json").stderr == ""
 
 
 @pytest.mark.parametrize("share", ["train", "train=much", "train=.5", "../x=1", "train=nan"])

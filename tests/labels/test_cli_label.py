@@ -58,6 +58,17 @@ def test_a_high_threshold_labels_nothing(dialogues: Path, tmp_path: Path) -> Non
     assert [dialogue.relevant for dialogue in read_dialogues(out)] == [((), ())] * 2
 
 
+def test_a_file_that_is_there_is_not_written_over_unasked(dialogues: Path) -> None:
+    before = dialogues.read_text()
+    arguments = [str(dialogues), str(dialogues), "--method", "idf"]
+    outcome = RUNNER.invoke(APP, arguments)
+    assert isinstance(outcome.exception, PersonalignError)
+    assert "there already" in str(outcome.exception)
+    assert dialogues.read_text() == before
+    assert RUNNER.invoke(APP, [*arguments, "--force"]).exit_code == 0
+    assert dialogues.read_text() != before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

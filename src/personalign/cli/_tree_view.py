@@ -41,12 +41,13 @@ def print_tree(dialogue: Dialogue, *, tokenizer: str | None, console: Console) -
         line = Text("  " * depth + f"[{number}, {place}] ", style="cyan")
         for index in range(node.start, node.start + node.length):
             line.append(_readable(words[index]) + " ", style=SUPERVISED if supervised[index] else CONTEXT)
-        console.print(line)
+        console.print(line, soft_wrap=True)
     sizes = statistics(trees)
     console.print(
         f"{sizes.tree_tokens} tokens as a tree, {sizes.sequence_tokens} as one sequence per target "
         f"({sizes.saving:.1f} times); {int(supervised.sum())} supervised",
         highlight=False,
+        soft_wrap=True,
     )
 
 

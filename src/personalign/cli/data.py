@@ -30,6 +30,7 @@ ColumnsOption = Annotated[
 PartOption = Annotated[str | None, typer.Option("--split", help="Part of a hub or saved data set.")]
 MergeOption = Annotated[bool, typer.Option("--merge-turns", help="Join turns in a row by one speaker.")]
 DropOption = Annotated[bool, typer.Option("--drop-empty-turns", help="Take blank turns out.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 
 
@@ -72,6 +73,9 @@ def show(
         print_tree(dialogue, tokenizer=tokenizer, console=output_console())
     else:
         print_dialogue(dialogue, console=output_console())
+    if not as_json and len(dialogues) > 1:
+        place = dialogues.index(dialogue) + 1
+        typer.echo(f"dialogue {place} of {len(dialogues)}; --number or --id shows another", err=True)
 
 
 @app.command()
@@ -133,6 +137,7 @@ def convert(
     source: Source,
     target: Annotated[Path, typer.Argument(help="The file to write; .gz compresses native and trl.")],
     to: Annotated[WriteFormat, typer.Option("--to", help="Format to write.")] = "native",
+    force: ForceOption = False,
     format: FormatOption = None,
     column: ColumnsOption = None,
     split: PartOption = None,
@@ -141,6 +146,7 @@ def convert(
     as_json: JsonOption = False,
 ) -> None:
     """Write the dialogues of any source in another format."""
+    keep_existing(target, force=force)
     dialogues = read_dialogues(
         source,
         format=format,
@@ -179,6 +185,7 @@ def split(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the assignment.")] = 0,
+    force: ForceOption = False,
     format: FormatOption = None,
     column: ColumnsOption = None,
     part: PartOption = None,
@@ -187,6 +194,8 @@ def split(
     as_json: JsonOption = False,
 ) -> None:
     """Split dialogues into parts that share no persona set and no person."""
+    shares = _shares(share)
+    keep_existing(*(folder / f"{name}.jsonl" for name in shares), force=force)
     dialogues = read_dialogues(
         source,
         format=format,
@@ -195,7 +204,7 @@ def split(
         merge_turns=merge_turns,
         drop_empty_turns=drop_empty_turns,
     )
-    parts = split_by_persona(dialogues, _shares(share), seed=seed)
+    parts = split_by_persona(dialogues, shares, seed=seed)
     for name, members in parts.items():
         write_dialogues(folder / f"{name}.jsonl", members)
     names = list(parts)
@@ -270,6 +279,15 @@ def _pairs(values: list[str], *, option: str, example: str) -> dict[str, str]:
             raise PersonalignError(f"{option} {value!r}: {name!r} was given before")
         pairs[name] = given
     return pairs
+
+
+def keep_existing(*paths: Path, force: bool) -> None:
+    """Refuse to write over what is there, before anything is read or computed."""
+    there = [str(path) for path in paths if path.exists()]
+    if there and not force:
+        raise PersonalignError(
+            f"{', '.join(there)}: there already; write to another place, or add --force to overwrite"
+        )
 
 
 def column_map(values: list[str] | None) -> dict[str, str] | None:

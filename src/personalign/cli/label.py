@@ -12,12 +12,14 @@ from personalign.cli._output import emit_json, output_console, quieten
 from personalign.cli.data import (
     ColumnsOption,
     DropOption,
+    ForceOption,
     FormatOption,
     JsonOption,
     MergeOption,
     PartOption,
     Source,
     column_map,
+    keep_existing,
 )
 from personalign.data.dialogue import Dialogue
 from personalign.errors import PersonalignError
@@ -45,6 +47,7 @@ def label(
     ] = None,
     language: Annotated[Literal["en", "zh"], typer.Option(help="How words are cut for idf.")] = "en",
     check: Annotated[bool, typer.Option(help="Compare with the labels that the source has.")] = False,
+    force: ForceOption = False,
     format: FormatOption = None,
     column: ColumnsOption = None,
     split: PartOption = None,
@@ -62,6 +65,8 @@ def label(
         raise PersonalignError(
             "nothing to do: give OUT to write labels, or --check to compare with given ones"
         )
+    if out is not None:
+        keep_existing(out, force=force)
     dialogues = read_dialogues(
         source,
         format=format,
