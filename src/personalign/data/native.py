@@ -97,11 +97,15 @@ def _problems(row: Any) -> Iterator[_Problem]:
     if not isinstance(row, dict):
         yield "line", f"is {kind(row)}", 'write an object such as {"persona": [...], "messages": [...]}'
         return
-    yield from _misspelt_keys(row)
+    misspelt = _misspelt_keys(row)
+    for key, field in misspelt.items():
+        yield key, f"is not read, and {field!r} is missing", f"rename it to {field!r}"
     for name in ("id", "person"):
         yield from _name_problems(name, row.get(name))
     for name in ("persona", "partner_persona"):
         yield from _persona_problems(name, row.get(name))
+    if "messages" in misspelt.values():
+        return
     messages = row.get("messages")
     if not isinstance(messages, list):
         problem = f"is {kind(messages)}" if "messages" in row else "is missing"
@@ -116,12 +120,15 @@ def _problems(row: Any) -> Iterator[_Problem]:
         yield from _relevant_problems(row.get("relevant"), len(replies), len(persona))
 
 
-def _misspelt_keys(row: Mapping[str, Any]) -> Iterator[_Problem]:
+def _misspelt_keys(row: Mapping[str, Any]) -> dict[str, str]:
+    """The field that each key of `row` seems to mean, where that field is missing."""
     absent = [field for field in FIELDS if field not in row]
-    for key in row:
-        if key not in FIELDS:
-            for field in difflib.get_close_matches(key.lower(), absent, n=1, cutoff=_MISSPELT):
-                yield key, f"is not read, and {field!r} is missing", f"rename it to {field!r}"
+    return {
+        key: field
+        for key in row
+        if key not in FIELDS
+        for field in difflib.get_close_matches(key.lower(), absent, n=1, cutoff=_MISSPELT)
+    }
 
 
 def _name_problems(name: str, value: Any) -> Iterator[_Problem]:
