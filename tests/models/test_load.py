@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, T5Config, T5ForCondit
 
 from personalign.errors import PersonalignError
 from personalign.models import build_backbone, load_model, load_tokenizer, prepare, word_tokenizer
+from personalign.models.load import check_attention
 from personalign.trees import DialogueTree, score
 
 TOKENIZER = word_tokenizer(["i", "have", "a", "dog", "."], structure=["\n"], language="en")
@@ -94,6 +95,18 @@ def test_dropout_of_a_loaded_model_is_off(tmp_path: Path) -> None:
 def test_attention_can_be_chosen(folder: Path, attention: str) -> None:
     loaded = load_model(folder, device="cpu", attention=attention)  # type: ignore[arg-type]
     assert loaded.plan.attention == loaded.model.config._attn_implementation == attention
+
+
+def test_heads_too_narrow_for_the_compiled_kernel_are_refused() -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    narrow = GPT2Config(n_embd=32, n_head=4)
+    with pytest.raises(
+        PersonalignError, match=r"heads of 16 dimensions or more, and this model's have 8; write"
+    ):
+        check_attention(narrow, attention="flex_attention", device=gpu)
+    check_attention(narrow, attention="flex_attention", device=cpu)
+    check_attention(narrow, attention="sdpa", device=gpu)
+    check_attention(GPT2Config(n_embd=32, n_head=2), attention="flex_attention", device=gpu)
 
 
 def test_the_end_token_pads_where_nothing_else_does(folder: Path) -> None:

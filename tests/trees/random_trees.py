@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -49,11 +50,14 @@ CONFIGURATIONS = {
 }
 
 
-def tiny_model(shape: str, *, attention: str = "sdpa") -> nn.Module:
-    """The same weights for the same shape, whatever the attention implementation."""
+def tiny_model(shape: str, *, attention: str = "sdpa", **settings: Any) -> nn.Module:
+    """The same weights for the same shape, whatever the attention implementation; `settings` change the configuration."""
     torch.manual_seed(7)
+    config = copy.deepcopy(CONFIGURATIONS[shape])
+    for name, value in settings.items():
+        setattr(config, name, value)
     model: nn.Module = AutoModelForCausalLM.from_config(
-        copy.deepcopy(CONFIGURATIONS[shape]), dtype=torch.float32, attn_implementation=attention
+        config, dtype=torch.float32, attn_implementation=attention
     )
     return model.eval()
 

@@ -22,6 +22,8 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 # Saved by a class of no architecture; AutoTokenizer would rebuild it as the model's own kind.
 GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+# Of the kernels that torch compiles for flex_attention (2.11 and 2.13).
+FLEX_NARROWEST_HEAD = 16
 
 Loaded = TypeVar("Loaded")
 
@@ -84,8 +86,21 @@ def prepare(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     precision = choose_precision(dtype, device=device, parameters=parameters)
     attention = model.config._attn_implementation
+    check_attention(model.config, attention=attention, device=device)
     plan = plan_for(model, attention=attention, precision=precision, seed=seed)
     return LoadedModel(model, tokenizer, plan, precision, device, adapted)
+
+
+def check_attention(config: Any, *, attention: str, device: torch.device) -> None:
+    """Refuse what torch's compiled kernels cannot do, before they fail in the middle of a trace."""
+    if attention != "flex_attention" or device.type != "cuda":
+        return
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if width < FLEX_NARROWEST_HEAD:
+        raise PersonalignError(
+            f"flex_attention on a GPU needs attention heads of {FLEX_NARROWEST_HEAD} dimensions or more, and this "
+            f"model's have {width}; write attention: sdpa, or use fewer heads"
+        )
 
 
 def load_tokenizer(source: str | Path) -> Any:
