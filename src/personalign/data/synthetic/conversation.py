@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from personalign.data.synthetic.grammar import Grammar, Part
-from personalign.data.synthetic.people import LINES, Person
+from personalign.data.synthetic.people import Person
 
 EXCHANGES = 7
 MOST_EXCHANGES = 20
-_SHARE_OF_ANSWERS = 0.55
+# With seven exchanges 55 % are answers: people of three lines run out of them, people of six do not.
+_SHARE_OF_ANSWERS = 0.6
 _OWN_FACT_FIRST = 0.8
 _GREETING = 0.7
 
 Act = Literal["answer", "evade", "remark", "talk"]
 
-# Sampled from without replacement: at most 8 kinds are left to ask for in vain, and 5 facts to tell.
+# Sampled from without replacement: 7 kinds or more are left to ask for in vain, and 5 facts to tell.
 _ACTS_WITHOUT_LINE: tuple[Act, ...] = ("talk",) * 8 + ("evade",) * 7 + ("remark",) * 5
 
 
@@ -39,7 +40,7 @@ def converse(
     rules: Grammar, rng: random.Random, *, person: Person, partner: Person, exchanges: int, part: Part
 ) -> list[Exchange]:
     """A dialogue of 1 to 20 exchanges in which no kind is asked for twice."""
-    acts = _plan(rng, exchanges)
+    acts = _plan(rng, exchanges, lines=len(person.facts))
     own_facts = [
         (kind, rules.dated(rng.choice(rules.kind(kind).lines.of(part)).format(value), partner.since[kind]))
         for kind, value in partner.facts.items()
@@ -47,7 +48,7 @@ def converse(
     rng.shuffle(own_facts)
     told = own_facts[: acts.count("remark")]
     untold = dict(own_facts[len(told) :])
-    known = iter(rng.sample(tuple(person.facts), LINES))
+    known = iter(rng.sample(tuple(person.facts), len(person.facts)))
     unknown = [kind.name for kind in rules.kinds if kind.name not in person.facts]
     rng.shuffle(unknown)
     strangers = iter(unknown)
@@ -78,9 +79,9 @@ def converse(
     return [exchange(act) for act in acts]
 
 
-def _plan(rng: random.Random, exchanges: int) -> list[Act]:
-    """55 % answers on average, as far as five lines reach."""
-    answers = min(LINES, int(_SHARE_OF_ANSWERS * exchanges + rng.random()))
+def _plan(rng: random.Random, exchanges: int, *, lines: int) -> list[Act]:
+    """Three answers in five, as far as the lines reach."""
+    answers = min(lines, int(_SHARE_OF_ANSWERS * exchanges + rng.random()))
     acts: list[Act] = ["answer"] * answers
     acts += rng.sample(_ACTS_WITHOUT_LINE, exchanges - answers)
     rng.shuffle(acts)

@@ -17,7 +17,7 @@ from personalign.errors import PersonalignError
 Split = Literal["train", "align", "stop", "test", "unseen"]
 SPLITS: tuple[Split, ...] = ("train", "align", "stop", "test", "unseen")
 
-# Far below the 41,184 sets of five unseen facts, so that a new one is found at once.
+# Far below the 109,824 sets of six unseen facts, so that a new one is found soon.
 _MOST_UNSEEN = 20_000
 
 # Wordings that a split is told in. Held-out wordings in `stop` let thresholds be set on what test is like.
@@ -70,7 +70,8 @@ def generate(
 
     `people` is the number of people per split (a split left out is empty). Each person has
     `sessions_per_person` dialogues, each with another partner, of `exchanges` (1 to 20) messages by either
-    speaker. About 45 % of the replies express no line; more where `exchanges` is above 9, for want of lines.
+    speaker. People have three to six lines. About 45 % of the replies express no line with 7 exchanges; more with more,
+    for want of lines.
 
     `Dialogue.extra` holds `language` and `truth`, per assistant turn an object of `act`, `kind` and `value`:
     `kind` is what was asked or told (null for small talk), `value` what the reply must state (null for none).

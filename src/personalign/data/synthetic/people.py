@@ -1,4 +1,4 @@
-"""Who the people of the synthetic corpus are: five facts each, test people made of held-out combinations."""
+"""Who the people of the synthetic corpus are: three to six facts each, test people made of held-out combinations."""
 
 import itertools
 import random
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from personalign.data.synthetic.grammar import Grammar, Kind, Part
 
-LINES = 5
-_SHARED_KINDS = 4
+FEWEST_LINES, MOST_LINES = 3, 6
+_PARTNER_LINES = 5
+_MOST_SHARED_KINDS = 4
+_TRIES = 200
 _HELD_OUT_ONE_IN = 10
 
 Facts = Mapping[str, str]
@@ -32,21 +34,29 @@ def new_person(
     values: Callable[[Kind], tuple[str, ...]],
     accept: Callable[[Facts], bool],
 ) -> Person:
-    """A person with one of `values` for each of five kinds, drawn until `accept` takes the facts."""
+    """A person with one of `values` for each of three to six kinds, drawn until `accept` takes the facts.
+
+    Every number of facts is as likely as another. It is drawn first, as larger sets are accepted more often in one
+    split and less often in another; only where next to all sets of a size are taken it grows.
+    """
+    wanted = rng.randint(FEWEST_LINES, MOST_LINES)
+    attempts = 0
     while True:
-        facts = {kind.name: rng.choice(values(kind)) for kind in rng.sample(rules.kinds, LINES)}
+        lines = min(MOST_LINES, wanted + attempts // _TRIES)
+        facts = {kind.name: rng.choice(values(kind)) for kind in rng.sample(rules.kinds, lines)}
         if accept(facts):
             return _describe(rules, rng, facts, part=part)
+        attempts += 1
 
 
 def new_partner(rules: Grammar, rng: random.Random, *, part: Part, facing: Facts) -> Person:
-    """A partner for the person with the facts `facing`: four kinds in common, never the same value.
+    """A partner for the person with the facts `facing`: up to four kinds in common, never the same value.
 
     So a value that the partner has told is never the right one for the person.
     """
-    shared = rng.sample(tuple(facing), _SHARED_KINDS)
+    shared = rng.sample(tuple(facing), min(_MOST_SHARED_KINDS, len(facing)))
     others = [kind.name for kind in rules.kinds if kind.name not in facing]
-    names = shared + rng.sample(others, LINES - _SHARED_KINDS)
+    names = shared + rng.sample(others, _PARTNER_LINES - len(shared))
     rng.shuffle(names)
     facts = {
         name: rng.choice([value for value in rules.kind(name).seen if value != facing.get(name)])
