@@ -12,6 +12,7 @@ from personalign.cli.main import app
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.formats import write_dialogues
 from personalign.methods.recipe import parse_recipe, read_recipe
+from personalign.methods.shipped import recipe_text, shipped_recipes
 
 
 def personalign(*arguments: object) -> Result:
@@ -57,8 +58,19 @@ def test_copy_gives_a_recipe_to_change(tmp_path: Path, monkeypatch: pytest.Monke
     assert personalign("recipes", "copy", "quickstart", "mine.yaml").exit_code == 0
     (tmp_path / "folder").mkdir()
     assert personalign("recipes", "copy", "quickstart", "folder").exit_code == 0
-    texts = {path.read_text() for path in (tmp_path / "mine.yaml", tmp_path / "folder" / "quickstart.yaml")}
-    assert texts == {(tmp_path / "quickstart.yaml").read_text()}
+    assert (tmp_path / "folder" / "quickstart.yaml").read_text() == (tmp_path / "quickstart.yaml").read_text()
+
+
+@pytest.mark.parametrize("recipe", sorted(shipped_recipes()))
+def test_a_copy_has_its_own_name_and_no_claims(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert personalign("recipes", "copy", recipe, "my: own.yaml").exit_code == 0
+    copied, shipped = read_recipe("my: own.yaml"), yaml.safe_load(recipe_text(recipe))
+    own = {"name": "my: own", "description": f"a copy of {recipe}", "measured": "untested"}
+    assert {key: copied.pop(key) for key in own} == own
+    assert copied == {key: value for key, value in shipped.items() if key not in own}
 
 
 def talk(*, relevant: tuple[tuple[int, ...], ...] | None) -> Dialogue:

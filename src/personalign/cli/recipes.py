@@ -55,7 +55,16 @@ def copy_recipe(
     path = to / f"{name}.yaml" if to.is_dir() else to
     if path.exists():
         raise PersonalignError(f"{path} exists already; name another file")
-    write_text(path, text)
+    write_text(path, _own(text, name=path.stem, of=name))
     output_console().print(f"{path} written; run it with: personalign run {path}")
     if json:
         emit_json({"name": name, "path": path})
+
+
+def _own(text: str, *, name: str, of: str) -> str:
+    """The recipe under its own name, and without the claims that were made for the one that it was copied from."""
+    for key, value in (("name", name), ("description", f"a copy of {of}"), ("measured", "untested")):
+        line = yaml.safe_dump({key: value}, allow_unicode=True, width=1000).strip()
+        start = text.index(f"{key}: ")
+        text = text[:start] + line + text[text.index("\n", start) :]
+    return text
