@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from safetensors.torch import load_file
 from tests.methods.made_runs import shrunken
 from typer.testing import CliRunner, Result
@@ -186,7 +187,7 @@ def test_a_changed_recipe_says_what_it_redoes(finished: tuple[Path, Result], tmp
     before = markers(folder)
     result = quickstart(folder, evaluation__bootstrap=30)
     assert result.exit_code == 0, result.output
-    assert "Results: done again, its settings changed" in result.stderr
+    assert "Results: done again, its settings changed: bootstrap: 20 -> 30" in result.stderr
     redone = {name for name, time in markers(folder).items() if before[name] != time}
     assert redone == {"results.json"}
 
@@ -244,13 +245,14 @@ def test_a_dry_run_counts_every_stage_that_a_run_would_train(tmp_path: Path) -> 
     assert 0 < stages["stage2"]["examples"] < 4 * 3
     assert stages["stage2"]["dropped"]["labelled none"] > 0
     assert printed["estimate"]["most_copying_steps"] == 2
+    assert 0 < printed["estimate"]["most_copying_minutes"] < 1
 
 
 def test_a_dry_run_of_dialogues_that_are_all_too_long(tmp_path: Path) -> None:
     result = quickstart(tmp_path, "--dry-run", prompts__max_tokens=41, prompts__reserve=40)
     assert result.exit_code == 1
     assert (
-        "stage finetuning has no training examples; turns left out: {'longer than max_tokens': 36}"
+        "stage finetuning has no training examples; turns left out: longer than max_tokens: 36. Check the data"
         in result.stderr
     )
 
@@ -273,7 +275,11 @@ def test_until_stops_there_and_ctrl_c_is_resumed(
         patch.setattr(run_module, "train_stage", interrupted)
         result = quickstart(folder, "--until", "stage1")
     assert result.exit_code == 130
-    assert "stopped in stage1, which is kept; go on with the same command and --resume" in result.stderr
+    assert (
+        "stopped in stage1, which is kept; what was finished before is kept. Go on with:\n" in result.stderr
+    )
+    assert "  personalign run quickstart --out" in result.stderr
+    assert result.stderr.rstrip().endswith("--until stage1 --resume")
     assert set(markers(folder)) == {"data.json", "backbone.json", "finetuning.json"}
     assert (folder / "checkpoints" / "stage1" / "checkpoint-3").is_dir()
     forgotten = quickstart(folder, "--until", "stage1")
@@ -292,6 +298,44 @@ def test_until_stops_there_and_ctrl_c_is_resumed(
     assert list(printed["steps"]) == STEPS[:4]
     whole, resumed = (load_file(place / "models/stage1/model.safetensors") for place in (finished[0], folder))
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_ctrl_c_outside_training_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*arguments: Any, **rest: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "label_parts", stopped)
+    folder = tmp_path / "my run"
+    result = personalign("quickstart", "--out", folder, "--set", "decoding.beams=2", "--json")
+    assert result.exit_code == 130
+    assert result.stderr.endswith(
+        "interrupted; what was finished before is kept. Go on with:\n"
+        f"  personalign quickstart --out '{folder}' --set decoding.beams=2 --json --resume\n"
+    )
+
+
+def test_a_folder_that_another_process_runs_in_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with FileLock(folder / ".lock"):
+        result = quickstart(folder)
+    assert result.exit_code == 1
+    assert f"error: another process is running in {folder}; wait for it" in result.stderr
+    assert not (folder / "recipe.yaml").exists()
+
+
+def test_without_judges_the_table_has_no_empty_columns(tmp_path: Path) -> None:
+    result = quickstart(
+        tmp_path / "run",
+        evaluation__judges="[]",
+        stages__stage2__evaluate_every="null",
+        stages__stage2__patience="null",
+    )
+    assert result.exit_code == 0, result.output
+    assert "states" not in result.stdout
+    assert "selects: share of all turns on which the right line, or rightly none, was chosen" in result.stdout
+    assert "Measuring" in result.stderr
+    assert "Judging" not in result.stderr
 
 
 def test_a_checkpoint_of_another_recipe_is_not_resumed(

@@ -116,7 +116,13 @@ def test_every_mistake_is_named_at_once() -> None:
     message = mistake(changed("sed=1", "stages.stage2.beta=much", "stages.stage1.epochs=null"))
     assert message.count("mine.yaml: ") == 3
     assert "stages.stage2.beta" in message
-    assert "'much'" in message
+    assert '"much"' in message
+
+
+def test_a_word_that_is_no_choice_is_told_the_choices() -> None:
+    assert "`decoding.strategy` is \"gredy\"; write 'greedy', 'sample' or 'beam'" in mistake(
+        changed("decoding.strategy=gredy")
+    )
 
 
 def test_missing_keys_are_named() -> None:
@@ -236,9 +242,12 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("assignments", "problem"),
     [
-        (["seed=-1"], "seed: Input should be greater than or equal to 0"),
-        (["stages.stage2.beta=0"], "stages.stage2.beta: Input should be greater than 0"),
-        (["stages.stage1.learning_rate=-1"], "stages.stage1.learning_rate: Input should be greater than 0"),
+        (["seed=-1"], "`seed` is -1; it should be greater than or equal to 0"),
+        (["stages.stage2.beta=0"], "`stages.stage2.beta` is 0; it should be greater than 0"),
+        (
+            ["stages.stage1.learning_rate=-1"],
+            "`stages.stage1.learning_rate` is -1; it should be greater than 0",
+        ),
         (["decoding.temperature=0"], "mine.yaml: decoding: temperature is 0"),
         (["prompts.reserve=2000"], "mine.yaml: prompts: reserve is 2000"),
         (["prompts.reserve=30"], "decoding.max_new_tokens is 40, but prompts.reserve keeps only 30"),

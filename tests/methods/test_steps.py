@@ -67,7 +67,7 @@ def test_a_changed_recipe_redoes_what_it_changes_and_says_so(tmp_path: Path) -> 
     done, said, _ = run(tmp_path, **changed)
     assert done == ["train", "predict:a"]
     assert said == [
-        "Train: done again, its settings changed",
+        "Train: done again, its settings changed: rate: 0.1 -> 0.2",
         "Predict:A: done again, a step before it changed",
     ]
     assert set(states(tmp_path, **changed).values()) == {"done"}
@@ -97,6 +97,34 @@ def test_a_crash_leaves_no_marker(tmp_path: Path) -> None:
     assert read_record(tmp_path, "data") is not None
     assert read_record(tmp_path, "train") is None
     assert run(tmp_path)[0] == ["train", "other", "predict:a"]
+
+
+def test_a_step_whose_forerunner_was_redone_by_an_earlier_command_comes_after_a_changed_step(
+    tmp_path: Path,
+) -> None:
+    run(tmp_path)
+    changed = {"train": {"rate": 0.2}}
+    run_steps(steps([], **changed)[:2], tmp_path, reporter=SilentReporter())
+    assert states(tmp_path, **changed) == {
+        "data": "done",
+        "train": "done",
+        "other": "done",
+        "predict:a": "after a changed step",
+    }
+
+
+def test_every_setting_that_differs_is_named_by_its_place(tmp_path: Path) -> None:
+    run(tmp_path, train={"stage": {"rate": 0.1, "epochs": 2}, "seed": 1, "judge": None})
+    changed = {"stage": {"rate": 0.2, "epochs": 2}, "seed": 1, "judge": "x" * 100, "new": True}
+    _, said, _ = run(tmp_path, train=changed)
+    judge = '"' + "x" * 36 + "..."
+    assert said[0] == (
+        f"Train: done again, its settings changed: judge: null -> {judge}, stage.rate: 0.1 -> 0.2, new: null -> true"
+    )
+    many = {f"key{number}": number for number in range(9)}
+    _, said, _ = run(tmp_path, other=many)
+    assert said[1].startswith("Other: done again, its settings changed: key0: null -> 0, key1: ")
+    assert said[1].endswith("key5: null -> 5 and 3 more")
 
 
 def test_a_crash_while_redoing_takes_the_old_marker_away(tmp_path: Path) -> None:

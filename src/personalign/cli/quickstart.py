@@ -8,7 +8,7 @@ import typer
 
 from personalign.cli import _output
 from personalign.cli.reporter import TerminalReporter
-from personalign.cli.run import execute, finish
+from personalign.cli.run import execute, finish, resuming
 
 
 def quickstart(
@@ -28,14 +28,16 @@ def quickstart(
         "choose the line that matters and reply with it (PAL stage 1); prefer that to replying without (stage 2); test.",
         soft_wrap=True,
     )
-    from personalign.methods.run import PalRun
     from personalign.methods.shipped import load_recipe
 
-    _output.quieten()
     recipe = load_recipe("quickstart", set_ or [])
+    from personalign.methods.run import PalRun
+
+    _output.quieten()
     start = time.monotonic()
     pal_run = PalRun(recipe, out, reporter=TerminalReporter(), resume=resume)
-    records = execute(pal_run, until=None)
+    again = resuming("quickstart", out=out, set_=set_, json=json)
+    records = execute(pal_run, until=None, again=again)
     _show_sample(pal_run.sample_dialogue())
     console.print(f"Done in {_output.clock(time.monotonic() - start)}.")
     finish(pal_run, records, json=json)

@@ -1,5 +1,6 @@
 """`personalign run`: a recipe from data to a table."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,21 +32,37 @@ def run(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
     """Run a recipe: data, backbone, training, alignment, decoding, table. A finished step is not run again."""
-    from personalign.methods.run import PalRun
     from personalign.methods.shipped import load_recipe
 
-    _output.quieten()
+    # Before anything heavy is imported: a mistyped key is told at once.
     chosen = load_recipe(recipe, set_ or [])
+    from personalign.methods.run import PalRun
+
+    _output.quieten()
     folder = out or Path("runs") / chosen.name
     pal_run = PalRun(chosen, folder, reporter=TerminalReporter(), resume=resume)
     if dry_run:
         print_dry_run(pal_run, json=json)
         return
-    records = execute(pal_run, until=until)
+    again = resuming("run", recipe, out=out, set_=set_, until=until, json=json)
+    records = execute(pal_run, until=until, again=again)
     finish(pal_run, records, json=json)
 
 
-def execute(pal_run: "PalRun", *, until: str | None) -> dict[str, Any]:
+def resuming(
+    *command: str, out: Path | None, set_: list[str] | None, until: str | None = None, json: bool = False
+) -> str:
+    """The command line that goes on where this one was stopped."""
+    words = ["personalign", *command]
+    words += [] if out is None else ["--out", str(out)]
+    words += [word for assignment in set_ or [] for word in ("--set", assignment)]
+    words += [] if until is None else ["--until", until]
+    words += ["--json"] if json else []
+    return shlex.join([*words, "--resume"])
+
+
+def execute(pal_run: "PalRun", *, until: str | None, again: str) -> dict[str, Any]:
+    """Run it; when interrupted say what is kept and that the command `again` goes on."""
     from personalign.methods.steps import Interrupted
 
     console = _output.message_console()
@@ -54,16 +71,16 @@ def execute(pal_run: "PalRun", *, until: str | None) -> dict[str, Any]:
             console.print(f"{item.step.title}: done before", markup=False, style="dim")
     try:
         return pal_run.run(until=until)
-    except Interrupted as stage:
-        console.print(
-            f"stopped in {stage}, which is kept; go on with the same command and --resume", soft_wrap=True
-        )
+    except (Interrupted, KeyboardInterrupt) as stopped:
+        where = f"stopped in {stopped}, which is kept" if isinstance(stopped, Interrupted) else "interrupted"
+        console.print(f"{where}; what was finished before is kept. Go on with:", markup=False, soft_wrap=True)
+        console.print(f"  {again}", markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def finish(pal_run: "PalRun", records: dict[str, Any], *, json: bool) -> None:
     """Show the table and where everything is."""
-    from personalign.methods.tables import read_results, summary_rows
+    from personalign.methods.tables import LEGEND, read_results, summary_rows
 
     console = _output.output_console()
     results = read_results(pal_run.folder) if "results" in records else {}
@@ -83,6 +100,9 @@ def finish(pal_run: "PalRun", records: dict[str, Any], *, json: bool) -> None:
         for row in rows:
             table.add_row(*row)
         console.print(table)
+        for name in header:
+            if name in LEGEND:
+                console.print(f"{name}: {LEGEND[name]}", markup=False, soft_wrap=True, style="dim")
         console.print(f"Every metric with its interval: {pal_run.folder / 'table.md'}", soft_wrap=True)
         console.print(f"Chat with it: personalign chat {pal_run.folder}", soft_wrap=True)
     if json:

@@ -1,7 +1,7 @@
 """What a recipe would cost, before it is run: tokens, trimmed examples, memory, time."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,11 +10,12 @@ import torch
 from personalign.data.dialogue import Dialogue
 from personalign.errors import PersonalignError
 from personalign.methods import pal
+from personalign.methods.backbone import CopyWarmup, copy_warmup
 from personalign.methods.labelling import label_parts
-from personalign.methods.models import untrained_backbone
+from personalign.methods.models import plain_tokens, untrained_backbone
 from personalign.methods.parts import load_parts
 from personalign.methods.pretraining import pretraining_dialogues, pretraining_examples
-from personalign.methods.recipe import Recipe, Stage
+from personalign.methods.recipe import CopyStage, Recipe, Stage
 from personalign.methods.stages import stage_examples, stage_trees, trained_stages
 from personalign.methods.steps import Reporter
 from personalign.models import LoadedModel, autocast
@@ -25,6 +26,7 @@ from personalign.trees import batches_under
 
 # fp32 weights, gradients, and Adam's two moments.
 BYTES_PER_TRAINED_PARAMETER = 16
+TIMED_COPYING_STEPS = 3
 
 
 @dataclass(slots=True)
@@ -34,6 +36,7 @@ class Estimate:
     parameters: int = 0
     weights_and_optimizer_bytes: int = 0
     most_copying_steps: int = 0
+    most_copying_minutes: float = 0.0
     turns: int = 0
     turns_on_a_trunk: int = 0
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -47,15 +50,23 @@ class Estimate:
             f"{self.turns_on_a_trunk} of {self.turns} training prompts share the trunk of their dialogue"
         )
         if self.most_copying_steps:
-            lines.append(f"copying: up to {self.most_copying_steps} short steps, fewer once it can copy")
+            lines.append(
+                f"copying: {self.most_copying_steps} short steps at most, fewer once it can copy; at most about "
+                f"{self.most_copying_minutes:.1f} minutes"
+            )
         for name, stage in self.stages.items():
             lines.append(
                 f"{name}: {stage['examples']} examples, {stage['steps']} steps; {stage['tree_tokens']} tokens an epoch "
                 f"as trees ({stage['sequence_tokens']} one by one); about {stage['minutes']:.1f} minutes"
             )
             if stage["dropped"]:
-                lines.append(f"    turns: {stage['dropped']}")
-        lines.append("Rejected replies, decoding and judging come on top.")
+                lines.append(f"    turns {_counts(stage['dropped'])}")
+        minutes = sum(stage["minutes"] for stage in self.stages.values())
+        lines.append(
+            f"In all about {minutes:.0f} minutes of training"
+            + (f", up to {self.most_copying_minutes:.0f} more of copying" if self.most_copying_steps else "")
+            + "; rejected replies, decoding and judging come on top."
+        )
         return lines
 
 
@@ -70,7 +81,9 @@ def estimate(recipe: Recipe, *, reporter: Reporter) -> Estimate:
     result = Estimate(trained + frozen, BYTES_PER_TRAINED_PARAMETER * trained + 4 * frozen)
     if scratch:
         copying, pretraining = recipe.stages.copying, recipe.stages.pretrain
-        result.most_copying_steps = 0 if copying is None else copying.max_steps
+        if copying is not None:
+            result.most_copying_steps = copying.max_steps
+            result.most_copying_minutes = copying.max_steps * _seconds_per_copying_step(loaded, copying) / 60
         if pretraining is not None:
             dropped = pal.Dropped()
             rows = pretraining_examples(
@@ -93,8 +106,8 @@ def _measure(
 ) -> dict[str, Any]:
     if not examples:
         raise PersonalignError(
-            f"stage {name} has no training examples; turns left out: {dict(dropped.counts) or 'none'}. Check the data, "
-            "and prompts.max_tokens"
+            f"stage {name} has no training examples; turns left out: {_counts(dropped.counts) or 'none'}. Check the "
+            "data, and prompts.max_tokens"
         )
     trees = stage_trees(examples, stage)
     sizes = statistics(trees)
@@ -109,6 +122,17 @@ def _measure(
         "dropped": dict(dropped.counts),
         "minutes": _seconds_per_token(loaded, trees, stage) * tokens_a_step * steps / 60,
     }
+
+
+def _counts(dropped: Mapping[str, int]) -> str:
+    return "; ".join(f"{reason}: {count}" for reason, count in dropped.items())
+
+
+def _seconds_per_copying_step(loaded: LoadedModel, copying: CopyStage) -> float:
+    """Of an untrained model, which the steps that are timed change: sizes and times stay what they are."""
+    few = CopyWarmup(**{**copying.model_dump(), "max_steps": TIMED_COPYING_STEPS, "accuracy": 1.0})
+    result = copy_warmup(loaded.model, few, token_ids=plain_tokens(loaded.tokenizer), seed=0)
+    return result.seconds / result.steps
 
 
 def _rejected_stand_ins(dialogues: Sequence[Dialogue]) -> list[list[str]]:

@@ -84,7 +84,7 @@ class ModelStore:
                 result = copy_warmup(
                     loaded.model,
                     settings,
-                    token_ids=_plain_tokens(loaded.tokenizer),
+                    token_ids=plain_tokens(loaded.tokenizer),
                     seed=self._recipe.seed,
                     progress=lambda step, total, values: advance(1),
                 )
@@ -261,7 +261,8 @@ def _count(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _plain_tokens(tokenizer: Any) -> list[int]:
+def plain_tokens(tokenizer: Any) -> list[int]:
+    """The ids of a tokenizer that stand for text."""
     special = set(tokenizer.all_special_ids)
     return [index for index in range(len(tokenizer)) if index not in special]
 

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -299,8 +300,23 @@ def _explain(error: ValidationError, source: str) -> str:
         elif item["type"] == "missing":
             problems.append(f"{source}: the key `{place}` is missing")
         else:
-            problems.append(f"{source}: {place}: {item['msg']}, but it is {item['input']!r}")
+            problems.append(f"{source}: `{place}` is {_written(item['input'])}; {_remedy(item)}")
     return "\n".join(problems)
+
+
+def _written(value: Any) -> str:
+    """A value as a recipe may hold it: JSON is YAML."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _remedy(item: Any) -> str:
+    """What to write instead, in the words of a recipe: pydantic says `Input should be ...`."""
+    message = str(item["msg"]).removeprefix("Input should be ")
+    if item["type"] == "literal_error":
+        return f"write {message}"
+    if message == item["msg"]:
+        return f"{message[:1].lower()}{message[1:]}"
+    return f"it should be {message}"
 
 
 def _keys_beside(location: Sequence[int | str]) -> set[str]:

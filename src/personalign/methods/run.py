@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from personalign._files import whole_folder, write_json, write_jsonl, write_text
 from personalign.decoding.generation import DecodingSettings
@@ -87,6 +88,16 @@ class PalRun:
             raise PersonalignError(f"--until {until}: there is no such step; write one of {', '.join(names)}")
         self.folder.mkdir(parents=True, exist_ok=True)
         wanted = steps[: len(steps) if until is None else names.index(until) + 1]
+        lock = FileLock(self.folder / ".lock")
+        try:
+            with lock.acquire(timeout=0):
+                return self._run(wanted)
+        except Timeout:
+            raise PersonalignError(
+                f"another process is running in {self.folder}; wait for it, or name another folder with --out"
+            ) from None
+
+    def _run(self, wanted: Sequence[Step]) -> dict[str, Any]:
         if any(item.state != "done" for item in plan(wanted, self.folder)):
             # Not where nothing is computed: the folder would then claim versions that made none of it.
             write_text(self.folder / "recipe.yaml", recipe_yaml(self.recipe))
@@ -291,7 +302,7 @@ class PalRun:
             (system, _read_rows(self._predictions(system.name))) for system in compared_systems(recipe)
         ]
         results: dict[str, Any] = {}
-        with self._reporter.task("Judging", len(systems)) as advance:
+        with self._reporter.task("Judging" if judges else "Measuring", len(systems)) as advance:
             for system, rows in systems:
                 results[system.name] = {
                     "title": system.title,

@@ -3,13 +3,16 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from personalign._files import write_json
+
+_MOST_CHANGES_NAMED = 6
+_LONGEST_VALUE = 40
 
 Advance = Callable[[int], None]
 State = Literal["done", "new", "changed", "after a changed step"]
@@ -40,15 +43,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
+    """`changes` names the settings of a changed step that differ from those it was done with."""
+
     step: Step
     fingerprint: str
     state: State
+    changes: tuple[str, ...] = ()
 
 
 def plan(steps: Sequence[Step], folder: Path) -> list[Planned]:
     """What each step would do in `folder`, in order; a step's fingerprint covers the steps that it builds on."""
     fingerprints: dict[str, str] = {}
-    states: dict[str, State] = {}
     planned = []
     for step in steps:
         above = [fingerprints[name] for name in step.after]
@@ -56,17 +61,13 @@ def plan(steps: Sequence[Step], folder: Path) -> list[Planned]:
         fingerprints[step.name] = hashlib.sha256(text.encode()).hexdigest()
         record = read_record(folder, step.name)
         state: State = "new"
+        changes: tuple[str, ...] = ()
         if record is not None and record["fingerprint"] == fingerprints[step.name]:
             state = "done"
         elif record is not None:
-            redone = any(states[name] != "done" for name in step.after)
-            state = (
-                "after a changed step"
-                if redone and record["settings"] == _plain(step.settings)
-                else "changed"
-            )
-        states[step.name] = state
-        planned.append(Planned(step, fingerprints[step.name], state))
+            changes = tuple(_changes(record["settings"], _plain(step.settings)))
+            state = "changed" if changes else "after a changed step"
+        planned.append(Planned(step, fingerprints[step.name], state, changes))
     return planned
 
 
@@ -80,7 +81,7 @@ def run_steps(steps: Sequence[Step], folder: Path, *, reporter: Reporter) -> dic
             records[item.step.name] = record["record"]
         else:
             if item.state != "new":
-                reporter.say(f"{item.step.title}: done again, {_why(item.state)}")
+                reporter.say(f"{item.step.title}: done again, {_why(item)}")
             _marker(folder, item.step.name).unlink(missing_ok=True)
             start = time.monotonic()
             result = item.step.work()
@@ -105,8 +106,27 @@ def _marker(folder: Path, name: str) -> Path:
     return folder / "steps" / f"{name.replace(':', '-')}.json"
 
 
-def _why(state: State) -> str:
-    return "its settings changed" if state == "changed" else "a step before it changed"
+def _why(item: Planned) -> str:
+    if item.state != "changed":
+        return "a step before it changed"
+    named = ", ".join(item.changes[:_MOST_CHANGES_NAMED])
+    more = len(item.changes) - _MOST_CHANGES_NAMED
+    return f"its settings changed: {named}" + (f" and {more} more" if more > 0 else "")
+
+
+def _changes(before: Any, after: Any, place: str = "") -> Iterator[str]:
+    """`key.key: old -> new` for every value that differs."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in dict.fromkeys([*before, *after]):
+            where = f"{place}.{key}" if place else str(key)
+            yield from _changes(before.get(key), after.get(key), where)
+    elif before != after:
+        yield f"{place}: {_short(before)} -> {_short(after)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."
 
 
 def _plain(value: Any) -> Any:

@@ -28,6 +28,14 @@ _SELECTION: tuple[Column, ...] = (
     ("selection/accuracy_needed", ".3f"),
     ("selection/macro_f1", ".3f"),
 )
+LEGEND = {
+    "states": "share of the turns that need a line whose reply states that line",
+    "contra.": "share of all turns whose reply contradicts the persona",
+    "selects": "share of all turns on which the right line, or rightly none, was chosen",
+    "none": "share of all turns on which no line was chosen",
+    "BLEU-1": "overlap of words with the gold reply, bleu-1/coco",
+    "ppl": "perplexity of the gold reply per token; compare within this table only",
+}
 _CONSISTENCY = ("c_score/max", "c_score/sum", "entail_rate", "contradict_rate")
 _PARTS = {"all": "all turns", "needs_line": "turns labelled with a line", "needs_none": "turns labelled none"}
 
@@ -39,7 +47,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def summary_rows(results: Results) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the one table that a run prints: the first judge, the headline metrics."""
+    """Header and rows of the one table that a run prints: the first judge, the headline metrics that there are."""
     header = ["system", "states", "contra.", "selects", "none", "BLEU-1", "ppl"]
     rows = []
     for system in results.values():
@@ -56,7 +64,8 @@ def summary_rows(results: Results) -> tuple[list[str], list[list[str]]]:
                 _number(system.get("ppl/token"), ".2f"),
             ]
         )
-    return header, rows
+    filled = [index for index in range(len(header)) if any(row[index] != "-" for row in rows)]
+    return [header[index] for index in filled], [[row[index] for index in filled] for row in rows]
 
 
 def results_table(results: Results) -> str:
@@ -70,9 +79,7 @@ def results_table(results: Results) -> str:
         "",
         "## At a glance",
         "",
-        "*States*: share of the turns labelled with a line whose reply entails that line (`recall`); "
-        "*contra.*: `contradict_rate` over all turns, both by the first judge; *selects*: share of all turns on "
-        "which the right line or none was selected; *none*: share of turns on which none was.",
+        *(f"- *{name}*: {meaning}" for name, meaning in LEGEND.items()),
         "",
         *markdown(*summary_rows(results)),
         "",
