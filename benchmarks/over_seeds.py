@@ -6,35 +6,10 @@ python benchmarks/over_seeds.py runs/seed-1 runs/seed-2 runs/seed-3
 import json
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from personalign.errors import PersonalignError
-from personalign.methods.tables import read_results
-
-Result = dict[str, Any]
-
-
-def _stated(result: Result) -> float | None:
-    # A shuffled persona answers next to no question of the dialogue.
-    return None if result["part"] == "shuffled" else _first_judge(result).get("recall", {}).get("mean")
-
-
-def _first_judge(result: Result) -> dict[str, Any]:
-    judge: dict[str, Any] = next(value for name, value in result.items() if name.startswith("judge:"))
-    return judge
-
-
-# Heading, where the figure stands, and which of several is the worst.
-COLUMNS: tuple[tuple[str, Callable[[Result], float | None], Callable[[Sequence[float]], float]], ...] = (
-    ("states", _stated, min),
-    ("contra.", lambda result: _first_judge(result)["contradict_rate/all"]["mean"], max),
-    ("selects", lambda result: result.get("selection/accuracy"), min),
-    ("none", lambda result: result.get("share_none"), max),
-    ("BLEU-1", lambda result: result["bleu-1/coco"], min),
-    ("ppl", lambda result: result.get("ppl/token"), max),
-)
+from personalign.methods.tables import HEADLINES, Headline, read_results
 
 
 def main() -> int:
@@ -44,21 +19,22 @@ def main() -> int:
         return 2
     try:
         runs = [read_results(folder) for folder in folders]
-    except PersonalignError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}; name folders of finished runs", file=sys.stderr)
         return 2
-    print("| system | " + " | ".join(heading for heading, _, _ in COLUMNS) + " |")
-    print("|---" * (len(COLUMNS) + 1) + "|")
+    print("| system | " + " | ".join(column.name for column in HEADLINES) + " |")
+    print("|---" * (len(HEADLINES) + 1) + "|")
     for system in runs[0]:
-        cells = [_cell([read(run[system]) for run in runs], worst) for _, read, worst in COLUMNS]
+        cells = [_cell([column.read(run[system]) for run in runs], column) for column in HEADLINES]
         print(f"| {runs[0][system]['title']} | " + " | ".join(cells) + " |")
     for folder in folders:
         print(f"{folder.name}: {_pairs(folder)}", file=sys.stderr)
     return 0
 
 
-def _cell(values: Sequence[float | None], worst: Callable[[Sequence[float]], float]) -> str:
+def _cell(values: Sequence[float | None], column: Headline) -> str:
     given = [value for value in values if value is not None]
+    worst = min if column.higher_is_better else max
     return f"{statistics.mean(given):.2f} ({worst(given):.2f})" if given else "-"
 
 

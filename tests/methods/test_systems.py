@@ -16,7 +16,7 @@ from personalign.decoding.respond import Selection
 from personalign.evaluation.judge import Verdicts
 from personalign.evaluation.metrics import METRICS
 from personalign.methods.systems import System, evaluate, gold_rows, predict
-from personalign.methods.tables import read_results, results_table, summary_rows
+from personalign.methods.tables import legend, read_results, results_table, summary_rows
 from personalign.prompts import UNSELECTED
 
 
@@ -210,6 +210,8 @@ def test_tables_show_every_metric_under_its_name(tmp_path: Path) -> None:
     assert "## Consistency, words" in table
     assert "### On turns labelled none" in table
     assert "| PAL, shuffled | words | - | 0.250 |" in table
+    assert legend(results)["states"].endswith("states that line (recall, judge words)")
+    assert f"- *contra.*: {legend(results)['contra.']}.\n" in table
     header, rows = summary_rows(results)
     assert rows[2][1] == "-"
     assert header[:5] == ["system", "states", "contra.", "selects", "none"]

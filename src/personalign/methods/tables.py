@@ -1,13 +1,16 @@
 """Tables of results, in Markdown: what was measured, under the metrics' exact names."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-Results = Mapping[str, Mapping[str, Any]]
+Result = Mapping[str, Any]
+Results = Mapping[str, Result]
 Column = tuple[str, str]
 
+_JUDGE = "judge:"
 _TEXT: tuple[Column, ...] = (
     ("bleu-1/coco", ".1f"),
     ("bleu-2/coco", ".1f"),
@@ -28,14 +31,6 @@ _SELECTION: tuple[Column, ...] = (
     ("selection/accuracy_needed", ".3f"),
     ("selection/macro_f1", ".3f"),
 )
-LEGEND = {
-    "states": "share of the turns that need a line whose reply states that line",
-    "contra.": "share of all turns whose reply contradicts the persona",
-    "selects": "share of all turns on which the right line, or rightly none, was chosen",
-    "none": "share of all turns on which no line was chosen",
-    "BLEU-1": "overlap of words with the gold reply, bleu-1/coco",
-    "ppl": "perplexity of the gold reply per token; compare within this table only",
-}
 _CONSISTENCY = ("c_score/max", "c_score/sum", "entail_rate", "contradict_rate")
 _PARTS = {"all": "all turns", "needs_line": "turns labelled with a line", "needs_none": "turns labelled none"}
 
@@ -46,26 +41,90 @@ def read_results(folder: Path) -> dict[str, Any]:
     return value
 
 
+def _stated(system: Result) -> float | None:
+    # A shuffled persona answers next to no question of the dialogue: there is no line to state.
+    return None if system["part"] == "shuffled" else _mean(_first_judge(system), "recall")
+
+
+def _contradicted(system: Result) -> float | None:
+    return _mean(_first_judge(system), "contradict_rate/all")
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """A column of the one table that a run prints; `meaning` may name the `judge` that decides."""
+
+    name: str
+    form: str
+    read: Callable[[Result], float | None]
+    meaning: str
+    higher_is_better: bool = True
+
+
+HEADLINES = (
+    Headline(
+        "states",
+        ".2f",
+        _stated,
+        "share of the turns that need a line whose reply states that line (recall, judge {judge})",
+    ),
+    Headline(
+        "contra.",
+        ".2f",
+        _contradicted,
+        "share of all turns whose reply contradicts the persona (contradict_rate, judge {judge})",
+        higher_is_better=False,
+    ),
+    Headline(
+        "selects",
+        ".2f",
+        lambda system: system.get("selection/accuracy"),
+        "share of all turns on which the right line, or rightly none, was chosen (selection/accuracy)",
+    ),
+    Headline(
+        "none",
+        ".2f",
+        lambda system: system.get("share_none"),
+        "share of all turns on which no line was chosen (share_none)",
+        higher_is_better=False,
+    ),
+    Headline(
+        "BLEU-1",
+        ".1f",
+        lambda system: system.get("bleu-1/coco"),
+        "overlap of words with the gold reply (bleu-1/coco)",
+    ),
+    Headline(
+        "ppl",
+        ".2f",
+        lambda system: system.get("ppl/token"),
+        "perplexity of the gold reply (ppl/token); compare within this table only",
+        higher_is_better=False,
+    ),
+)
+
+
 def summary_rows(results: Results) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the one table that a run prints: the first judge, the headline metrics that there are."""
-    header = ["system", "states", "contra.", "selects", "none", "BLEU-1", "ppl"]
-    rows = []
-    for system in results.values():
-        judged = _first_judge(system)
-        rows.append(
-            [
-                str(system["title"]),
-                # A shuffled persona answers next to no question of the dialogue: there is no line to state.
-                "-" if system["part"] == "shuffled" else _number(_mean(judged, "recall"), ".2f"),
-                _number(_mean(judged, "contradict_rate/all"), ".2f"),
-                _number(system.get("selection/accuracy"), ".2f"),
-                _number(system.get("share_none"), ".2f"),
-                _number(system.get("bleu-1/coco"), ".1f"),
-                _number(system.get("ppl/token"), ".2f"),
-            ]
-        )
-    filled = [index for index in range(len(header)) if any(row[index] != "-" for row in rows)]
-    return [header[index] for index in filled], [[row[index] for index in filled] for row in rows]
+    """Header and rows of the one table that a run prints: the headlines that any system has a figure for."""
+    columns = _filled(results)
+    rows = [
+        [str(system["title"]), *(_number(column.read(system), column.form) for column in columns)]
+        for system in results.values()
+    ]
+    return ["system", *(column.name for column in columns)], rows
+
+
+def legend(results: Results) -> dict[str, str]:
+    """What each column of the summary means, and which judge decided."""
+    names = (_judge_names(system) for system in results.values())
+    judge = next((name for found in names for name in found), None)
+    return {column.name: column.meaning.format(judge=judge) for column in _filled(results)}
+
+
+def _filled(results: Results) -> list[Headline]:
+    return [
+        column for column in HEADLINES if any(column.read(system) is not None for system in results.values())
+    ]
 
 
 def results_table(results: Results) -> str:
@@ -79,7 +138,7 @@ def results_table(results: Results) -> str:
         "",
         "## At a glance",
         "",
-        *(f"- *{name}*: {meaning}" for name, meaning in LEGEND.items()),
+        *(f"- *{name}*: {meaning}." for name, meaning in legend(results).items()),
         "",
         *markdown(*summary_rows(results)),
         "",
@@ -95,15 +154,13 @@ def results_table(results: Results) -> str:
         "",
     ]
     blocks += _another_persona(results)
-    for judge in dict.fromkeys(
-        key for system in results.values() for key in system if key.startswith("judge:")
-    ):
-        blocks += [f"## Consistency, {judge.removeprefix('judge:')}", ""]
+    for judge in dict.fromkeys(name for system in results.values() for name in _judge_names(system)):
+        blocks += [f"## Consistency, {judge}", ""]
         for part, title in _PARTS.items():
             header = ["system", *_CONSISTENCY, *(["recall"] if part == "needs_line" else [])]
             rows = []
             for system in results.values():
-                judged = system.get(judge, {})
+                judged = system.get(_JUDGE + judge, {})
                 keys = [f"{metric}/{part}" for metric in _CONSISTENCY]
                 keys += ["recall"] if part == "needs_line" else []
                 rows.append([str(system["title"]), *(_interval(judged.get(key)) for key in keys)])
@@ -128,7 +185,7 @@ def _another_persona(results: Results) -> list[str]:
     rows = []
     for system in exchanged:
         for judge, share in system["old_persona"].items():
-            new = None if system["part"] == "shuffled" else _mean(system[f"judge:{judge}"], "recall")
+            new = None if system["part"] == "shuffled" else _mean(system[_JUDGE + judge], "recall")
             rows.append([str(system["title"]), judge, _number(new, ".3f"), _number(share, ".3f")])
     note = (
         "The same histories under another persona: one with the same kinds of fact and other values (swapped), or "
@@ -146,8 +203,12 @@ def _plain_table(results: Results, columns: Sequence[Column]) -> list[str]:
     return markdown(header, rows)
 
 
-def _first_judge(system: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next((value for key, value in system.items() if key.startswith("judge:")), {})
+def _judge_names(system: Result) -> list[str]:
+    return [key.removeprefix(_JUDGE) for key in system if key.startswith(_JUDGE)]
+
+
+def _first_judge(system: Result) -> Mapping[str, Any]:
+    return next((system[_JUDGE + name] for name in _judge_names(system)), {})
 
 
 def _mean(judged: Mapping[str, Any], key: str) -> float | None:
