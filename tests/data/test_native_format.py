@@ -133,6 +133,15 @@ def test_a_misspelt_key_is_a_fault_and_a_foreign_one_is_kept(tmp_path: Path) -> 
     (fault,) = parse(written(tmp_path, row)).faults
     assert fault.field == "personas"
     assert "'persona'" in fault.remedy
+    below = {"personas": ["i keep bees."], "mesages": [{"role": "user"}], "relevant": [[0]]}
+    faults = parse(written(tmp_path, below)).faults
+    assert {"personas", "mesages", "messages[0].content"} <= {fault.field for fault in faults}
+    replies = {
+        "personas": ["i keep bees."],
+        "messages": [{"role": "assistant", "content": "bees"}],
+        "relevant": [[0]],
+    }
+    assert len(parse(written(tmp_path, replies)).faults) == 1
     foreign = {"persona": [], "persona_revised": ["x"], "messages": []}
     (dialogue,) = read_dialogues(written(tmp_path, foreign))
     assert dialogue.extra["persona_revised"] == ["x"]

@@ -100,12 +100,12 @@ def _problems(row: Any) -> Iterator[_Problem]:
     misspelt = _misspelt_keys(row)
     for key, field in misspelt.items():
         yield key, f"is not read, and {field!r} is missing", f"rename it to {field!r}"
+    # The rest is checked as if the keys were right: what is wrong below them is found in the same pass.
+    row = {misspelt.get(key, key): value for key, value in row.items()}
     for name in ("id", "person"):
         yield from _name_problems(name, row.get(name))
     for name in ("persona", "partner_persona"):
         yield from _persona_problems(name, row.get(name))
-    if "messages" in misspelt.values():
-        return
     messages = row.get("messages")
     if not isinstance(messages, list):
         problem = f"is {kind(messages)}" if "messages" in row else "is missing"
