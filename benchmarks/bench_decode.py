@@ -34,6 +34,7 @@ from personalign.data.synthetic.corpus import generate
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Response, Selection, respond, selection_scores
 from personalign.decoding.selection import calibrate_none, choose, labelled_line
+from personalign.errors import PersonalignError
 from personalign.methods.pal import Dropped, persona_aware_learning
 from personalign.models import LoadedModel, build_backbone, prepare, train_bpe
 from personalign.models.precision import cpu_has_amx
@@ -244,7 +245,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="measurements of either side")
     arguments = parser.parse_args()
 
-    workload = make_workload(arguments.turns, training=arguments.training_dialogues)
+    try:
+        workload = make_workload(arguments.turns, training=arguments.training_dialogues)
+    except PersonalignError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print(
         f"{workload.name}: {arguments.turns} turns of {len(workload.measured)} dialogues; training the model"
     )

@@ -50,15 +50,19 @@ def test_show_prints_the_file_as_it_is() -> None:
 
 def test_copy_gives_a_recipe_to_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert last_json(personalign("recipes", "copy", "quickstart", "--json"))["path"] == "quickstart.yaml"
-    assert parse_recipe(read_recipe("quickstart.yaml"), source="copy").name == "quickstart"
+    assert last_json(personalign("recipes", "copy", "quickstart", "--json"))["path"] == "my-quickstart.yaml"
+    assert parse_recipe(read_recipe("my-quickstart.yaml"), source="copy").name == "my-quickstart"
     again = personalign("recipes", "copy", "quickstart")
     assert again.exit_code == 1
-    assert "quickstart.yaml exists already" in again.stderr
+    assert "my-quickstart.yaml exists already" in again.stderr
+    as_shipped = personalign("recipes", "copy", "quickstart", "pal-gpt2.yaml")
+    assert as_shipped.exit_code == 1
+    assert "a copy needs a name of its own; write for example my-quickstart.yaml" in as_shipped.stderr
     assert personalign("recipes", "copy", "quickstart", "mine.yaml").exit_code == 0
     (tmp_path / "folder").mkdir()
     assert personalign("recipes", "copy", "quickstart", "folder").exit_code == 0
-    assert (tmp_path / "folder" / "quickstart.yaml").read_text() == (tmp_path / "quickstart.yaml").read_text()
+    copies = [tmp_path / "my-quickstart.yaml", tmp_path / "folder" / "my-quickstart.yaml"]
+    assert copies[0].read_text() == copies[1].read_text()
 
 
 @pytest.mark.parametrize("recipe", sorted(shipped_recipes()))

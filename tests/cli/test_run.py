@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -248,13 +249,45 @@ def test_a_dry_run_counts_every_stage_that_a_run_would_train(tmp_path: Path) -> 
     assert 0 < printed["estimate"]["most_copying_minutes"] < 1
 
 
-def test_a_dry_run_of_dialogues_that_are_all_too_long(tmp_path: Path) -> None:
+def test_a_dry_run_tells_what_is_left_and_why(finished: tuple[Path, Result]) -> None:
+    folder, _ = finished
+    result = quickstart(folder, "--dry-run", "--json")
+    assert {step["state"] for step in last_json(result)["steps"]} == {"done"}
+    assert "No training is left to do." in result.stdout
+    result = quickstart(folder, "--dry-run", "--json", stages__stage2__beta=0.2)
+    changed = {step["step"]: step for step in last_json(result)["steps"]}
+    assert changed["stage2"]["changes"] == ["stage.beta: 0.1 -> 0.2"]
+    assert changed["stage1"]["state"] == "done"
+    assert "minutes of training that are left; rejected" in result.stdout
+
+
+def test_a_dry_run_counts_turns_that_lose_messages(tmp_path: Path) -> None:
+    result = quickstart(tmp_path / "run", "--dry-run", "--json", prompts__max_tokens=150, prompts__reserve=40)
+    trimmed = last_json(result)["estimate"]["trimmed"]
+    assert trimmed["train"]["turns"] == 36
+    lost = trimmed["test"]["oldest messages trimmed"]
+    assert 0 < lost < trimmed["test"]["turns"]
+    assert (
+        f"{lost} of {trimmed['test']['turns']} turns of part 'test' lose their oldest messages"
+        in result.stdout
+    )
+
+
+def test_a_missing_judge_is_told_before_anything_is_computed(tmp_path: Path) -> None:
+    for options in ((), ("--dry-run",)):
+        result = quickstart(tmp_path / "run", *options, evaluation__judges="[oracle, judge-c]")
+        assert result.exit_code == 1
+        assert "there is no judge 'judge-c'" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_refuses_dialogues_that_a_run_would_refuse(tmp_path: Path) -> None:
     result = quickstart(tmp_path, "--dry-run", prompts__max_tokens=41, prompts__reserve=40)
     assert result.exit_code == 1
     assert (
-        "stage finetuning has no training examples; turns left out: longer than max_tokens: 36. Check the data"
-        in result.stderr
+        "data: part 'align': dialogue 'align-00000-0', message 1: the persona and the last" in result.stderr
     )
+    assert "prompts.max_tokens (41); raise it" in result.stderr
 
 
 def test_until_stops_there_and_ctrl_c_is_resumed(
@@ -275,10 +308,8 @@ def test_until_stops_there_and_ctrl_c_is_resumed(
         patch.setattr(run_module, "train_stage", interrupted)
         result = quickstart(folder, "--until", "stage1")
     assert result.exit_code == 130
-    assert (
-        "stopped in stage1, which is kept; what was finished before is kept. Go on with:\n" in result.stderr
-    )
-    assert "  personalign run quickstart --out" in result.stderr
+    assert "stopped in stage1, which is kept like all before it. Go on with:\n  " in result.stderr
+    assert "personalign run quickstart --out" in result.stderr
     assert result.stderr.rstrip().endswith("--until stage1 --resume")
     assert set(markers(folder)) == {"data.json", "backbone.json", "finetuning.json"}
     assert (folder / "checkpoints" / "stage1" / "checkpoint-3").is_dir()
@@ -308,10 +339,10 @@ def test_ctrl_c_outside_training_says_how_to_go_on(tmp_path: Path, monkeypatch: 
     folder = tmp_path / "my run"
     result = personalign("quickstart", "--out", folder, "--set", "decoding.beams=2", "--json")
     assert result.exit_code == 130
-    assert result.stderr.endswith(
-        "interrupted; what was finished before is kept. Go on with:\n"
-        f"  personalign quickstart --out '{folder}' --set decoding.beams=2 --json --resume\n"
-    )
+    said, command = result.stderr.splitlines()[-2:]
+    assert said == "interrupted; what was finished before is kept. Go on with:"
+    arguments = f"quickstart --out '{folder}' --set decoding.beams=2 --json --resume"
+    assert re.fullmatch(rf"  (\S*/)?personalign {re.escape(arguments)}", command)
 
 
 def test_a_folder_that_another_process_runs_in_is_refused(tmp_path: Path) -> None:

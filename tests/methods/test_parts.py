@@ -11,6 +11,7 @@ from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.formats import write_dialogues
 from personalign.data.split import overlap, persona_key
 from personalign.errors import PersonalignError
+from personalign.methods import parts as parts_module
 from personalign.methods.labelling import label_parts
 from personalign.methods.parts import (
     fingerprint,
@@ -21,6 +22,7 @@ from personalign.methods.parts import (
     write_parts,
 )
 from personalign.methods.recipe import FileData, override, parse_recipe
+from personalign.methods.shipped import load_recipe
 
 
 def talk(number: int, *, labelled: bool = True) -> Dialogue:
@@ -182,6 +184,13 @@ def test_the_source_of_the_parts_is_recipe_and_files(shelf: Path) -> None:
     mended = text.replace("[[0], []]", "[[], [0]]")
     assert (len(mended), mended != text) == (len(text), True)
     path.write_text(mended, encoding="utf-8")
+    assert source_fingerprint(recipe) != before
+
+
+def test_another_version_of_the_corpus_is_another_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe("quickstart", [])
+    before = source_fingerprint(recipe)
+    monkeypatch.setattr(parts_module, "CORPUS_VERSION", 0)
     assert source_fingerprint(recipe) != before
 
 

@@ -248,6 +248,12 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
             ["stages.stage1.learning_rate=-1"],
             "`stages.stage1.learning_rate` is -1; it should be greater than 0",
         ),
+        (["evaluation.judges=judge-a"], '`evaluation.judges` is "judge-a"; write a list such as [a, b]'),
+        (["stages.stage1=7"], "`stages.stage1` is 7; write a section of keys and values"),
+        (
+            ["backbone.scratch.shape=gpt2", "backbone.attention=flex_attention"],
+            "backbone.attention: a gpt2 cannot run flex_attention",
+        ),
         (["decoding.temperature=0"], "mine.yaml: decoding: temperature is 0"),
         (["prompts.reserve=2000"], "mine.yaml: prompts: reserve is 2000"),
         (["prompts.reserve=30"], "decoding.max_new_tokens is 40, but prompts.reserve keeps only 30"),

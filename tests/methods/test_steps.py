@@ -117,14 +117,24 @@ def test_every_setting_that_differs_is_named_by_its_place(tmp_path: Path) -> Non
     run(tmp_path, train={"stage": {"rate": 0.1, "epochs": 2}, "seed": 1, "judge": None})
     changed = {"stage": {"rate": 0.2, "epochs": 2}, "seed": 1, "judge": "x" * 100, "new": True}
     _, said, _ = run(tmp_path, train=changed)
-    judge = '"' + "x" * 36 + "..."
+    judge = '"' + "x" * 39 + "..."
     assert said[0] == (
-        f"Train: done again, its settings changed: judge: null -> {judge}, stage.rate: 0.1 -> 0.2, new: null -> true"
+        f"Train: done again, its settings changed: judge: null -> {judge}, stage.rate: 0.1 -> 0.2, new: not set -> true"
     )
-    many = {f"key{number}": number for number in range(9)}
+    many = {f"key{number}": None if number else 0 for number in range(9)}
     _, said, _ = run(tmp_path, other=many)
-    assert said[1].startswith("Other: done again, its settings changed: key0: null -> 0, key1: ")
-    assert said[1].endswith("key5: null -> 5 and 3 more")
+    assert said[1].startswith("Other: done again, its settings changed: key0: not set -> 0, key1: ")
+    assert said[1].endswith("key5: not set -> null and 3 more")
+
+
+def test_long_settings_are_cut_to_where_they_differ(tmp_path: Path) -> None:
+    folder = "/home/somebody/projects/data/"
+    run(tmp_path, train={"file": f"{folder}train-first.jsonl"})
+    _, said, _ = run(tmp_path, train={"file": f"{folder}train-second.jsonl"})
+    assert said[0] == (
+        "Train: done again, its settings changed: file: "
+        '...ata/train-first.jsonl" -> ...ata/train-second.jsonl"'
+    )
 
 
 def test_a_crash_while_redoing_takes_the_old_marker_away(tmp_path: Path) -> None:

@@ -6,11 +6,17 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, GPT2Config, T5Config, T5ForConditionalGeneration
+from transformers import AutoModelForCausalLM, Gemma3Config, GPT2Config, T5Config, T5ForConditionalGeneration
 
 from personalign.errors import PersonalignError
-from personalign.models import build_backbone, load_model, load_tokenizer, prepare, word_tokenizer
-from personalign.models.load import check_attention
+from personalign.models import (
+    build_backbone,
+    check_attention,
+    load_model,
+    load_tokenizer,
+    prepare,
+    word_tokenizer,
+)
 from personalign.trees import DialogueTree, score
 
 TOKENIZER = word_tokenizer(["i", "have", "a", "dog", "."], structure=["\n"], language="en")
@@ -107,6 +113,9 @@ def test_heads_too_narrow_for_the_compiled_kernel_are_refused() -> None:
     check_attention(narrow, attention="flex_attention", device=cpu)
     check_attention(narrow, attention="sdpa", device=gpu)
     check_attention(GPT2Config(n_embd=32, n_head=2), attention="flex_attention", device=gpu)
+    composite = Gemma3Config(text_config={"head_dim": 8})
+    with pytest.raises(PersonalignError, match="this model's have 8"):
+        check_attention(composite, attention="flex_attention", device=gpu)
 
 
 def test_the_end_token_pads_where_nothing_else_does(folder: Path) -> None:

@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -58,6 +60,14 @@ def quieten() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+def program() -> str:
+    """What to type for `personalign`: its path where the environment that holds it is not activated."""
+    here = Path(sys.executable).with_name("personalign")
+    if shutil.which("personalign") or not here.exists():
+        return "personalign"
+    return os.path.relpath(here) if here.is_relative_to(Path.cwd()) else str(here)
 
 
 def output_console() -> Console:

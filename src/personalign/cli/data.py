@@ -207,6 +207,9 @@ def split(
     parts = split_by_persona(dialogues, shares, seed=seed)
     for name, members in parts.items():
         write_dialogues(folder / f"{name}.jsonl", members)
+    others = sorted(path.name for path in folder.glob("*.jsonl") if path.stem not in parts)
+    if others:
+        typer.echo(f"{folder} holds {', '.join(others)} too, which this split did not make", err=True)
     names = list(parts)
     common = {
         f"{first} & {second}": dataclasses.asdict(overlap(parts[first], parts[second]))
@@ -283,6 +286,9 @@ def _pairs(values: list[str], *, option: str, example: str) -> dict[str, str]:
 
 def keep_existing(*paths: Path, force: bool) -> None:
     """Refuse to write over what is there, before anything is read or computed."""
+    folders = [str(path) for path in paths if path.is_dir()]
+    if folders:
+        raise PersonalignError(f"{', '.join(folders)}: a folder; name a file to write")
     there = [str(path) for path in paths if path.exists()]
     if there and not force:
         raise PersonalignError(

@@ -45,14 +45,20 @@ def show_recipe(name: str, json: Json = False) -> None:
 @app.command("copy")
 def copy_recipe(
     name: str,
-    to: Annotated[Path, typer.Argument(help="File to write; NAME.yaml here by default.")] = Path(),
+    to: Annotated[Path, typer.Argument(help="File to write; my-NAME.yaml here by default.")] = Path(),
     json: Json = False,
 ) -> None:
-    """Copy a shipped recipe to a file of yours, to be changed and run."""
-    from personalign.methods.shipped import recipe_text
+    """Copy a shipped recipe to a file of yours, named after it, to be changed and run.
+
+    The copy says what it was copied from, and that it was not measured.
+    """
+    from personalign.methods.shipped import recipe_text, shipped_recipes
 
     text = recipe_text(name)
-    path = to / f"{name}.yaml" if to.is_dir() else to
+    path = to / f"my-{name}.yaml" if to.is_dir() else to
+    if path.stem in shipped_recipes():
+        # Its runs would go into the folder of the original's.
+        raise PersonalignError(f"{path}: a copy needs a name of its own; write for example my-{name}.yaml")
     if path.exists():
         raise PersonalignError(f"{path} exists already; name another file")
     write_text(path, _own(text, name=path.stem, of=name))

@@ -19,7 +19,7 @@ class TerminalReporter:
         self._console = console or _output.message_console()
 
     def say(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator["Advance"]:

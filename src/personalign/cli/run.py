@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from personalign.cli import _output
@@ -53,7 +54,7 @@ def resuming(
     *command: str, out: Path | None, set_: list[str] | None, until: str | None = None, json: bool = False
 ) -> str:
     """The command line that goes on where this one was stopped."""
-    words = ["personalign", *command]
+    words = [_output.program(), *command]
     words += [] if out is None else ["--out", str(out)]
     words += [word for assignment in set_ or [] for word in ("--set", assignment)]
     words += [] if until is None else ["--until", until]
@@ -72,15 +73,18 @@ def execute(pal_run: "PalRun", *, until: str | None, again: str) -> dict[str, An
     try:
         return pal_run.run(until=until)
     except (Interrupted, KeyboardInterrupt) as stopped:
-        where = f"stopped in {stopped}, which is kept" if isinstance(stopped, Interrupted) else "interrupted"
-        console.print(f"{where}; what was finished before is kept. Go on with:", markup=False, soft_wrap=True)
+        if isinstance(stopped, Interrupted):
+            said = f"stopped in {stopped}, which is kept like all before it"
+        else:
+            said = "interrupted; what was finished before is kept"
+        console.print(f"{said}. Go on with:", markup=False, soft_wrap=True)
         console.print(f"  {again}", markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def finish(pal_run: "PalRun", records: dict[str, Any], *, json: bool) -> None:
     """Show the table and where everything is."""
-    from personalign.methods.tables import LEGEND, read_results, summary_rows
+    from personalign.methods.tables import legend, read_results, summary_rows
 
     console = _output.output_console()
     results = read_results(pal_run.folder) if "results" in records else {}
@@ -100,11 +104,10 @@ def finish(pal_run: "PalRun", records: dict[str, Any], *, json: bool) -> None:
         for row in rows:
             table.add_row(*row)
         console.print(table)
-        for name in header:
-            if name in LEGEND:
-                console.print(f"{name}: {LEGEND[name]}", markup=False, soft_wrap=True, style="dim")
+        for name, meaning in legend(results).items():
+            console.print(f"{name}: {meaning}", markup=False, soft_wrap=True, style="dim")
         console.print(f"Every metric with its interval: {pal_run.folder / 'table.md'}", soft_wrap=True)
-        console.print(f"Chat with it: personalign chat {pal_run.folder}", soft_wrap=True)
+        console.print(f"Chat with it: {_output.program()} chat {pal_run.folder}", soft_wrap=True)
     if json:
         _output.emit_json({"run": pal_run.folder, "steps": records, "results": results})
 
@@ -113,17 +116,25 @@ def print_dry_run(pal_run: "PalRun", *, json: bool) -> None:
     from personalign.methods.dry_run import estimate
 
     console = _output.output_console()
-    steps = [
-        {"step": item.step.name, "title": item.step.title, "state": item.state} for item in pal_run.plan()
-    ]
+    planned = pal_run.plan()
     table = Table(title="Steps", title_justify="left")
     for name in ("step", "what", "state"):
         table.add_column(name)
-    for step in steps:
-        table.add_row(step["step"], step["title"], "to do" if step["state"] == "new" else step["state"])
+    for item in planned:
+        state = "to do" if item.state == "new" else item.state
+        table.add_row(item.step.name, item.step.title, escape(": ".join([state, *item.changes[:1]])))
     console.print(table)
     sizes = estimate(pal_run.recipe, reporter=TerminalReporter())
-    for line in sizes.lines():
+    for line in sizes.lines(done={item.step.name for item in planned if item.state == "done"}):
         console.print(line, markup=False, soft_wrap=True)
     if json:
+        steps = [
+            {
+                "step": item.step.name,
+                "title": item.step.title,
+                "state": item.state,
+                "changes": item.changes,
+            }
+            for item in planned
+        ]
         _output.emit_json({"steps": steps, "estimate": sizes})

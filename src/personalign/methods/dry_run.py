@@ -1,8 +1,8 @@
 """What a recipe would cost, before it is run: tokens, trimmed examples, memory, time."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,9 +11,10 @@ from personalign.data.dialogue import Dialogue
 from personalign.errors import PersonalignError
 from personalign.methods import pal
 from personalign.methods.backbone import CopyWarmup, copy_warmup
+from personalign.methods.judges import find_judge
 from personalign.methods.labelling import label_parts
 from personalign.methods.models import plain_tokens, untrained_backbone
-from personalign.methods.parts import load_parts
+from personalign.methods.parts import TRIMMED, load_parts, trimmed_turns
 from personalign.methods.pretraining import pretraining_dialogues, pretraining_examples
 from personalign.methods.recipe import CopyStage, Recipe, Stage
 from personalign.methods.stages import stage_examples, stage_trees, trained_stages
@@ -39,9 +40,10 @@ class Estimate:
     most_copying_minutes: float = 0.0
     turns: int = 0
     turns_on_a_trunk: int = 0
+    trimmed: dict[str, dict[str, int]] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def lines(self) -> list[str]:
+    def lines(self, *, done: Collection[str]) -> list[str]:
         lines = [
             f"{self.parameters / 1e6:.1f}M parameters; weights, gradients and optimizer state "
             f"{self.weights_and_optimizer_bytes / 1e9:.2f} GB, activations apart"
@@ -49,7 +51,14 @@ class Estimate:
         lines.append(
             f"{self.turns_on_a_trunk} of {self.turns} training prompts share the trunk of their dialogue"
         )
-        if self.most_copying_steps:
+        lines += [
+            f"{counts[TRIMMED]} of {counts['turns']} turns of part '{name}' lose their oldest messages to "
+            "prompts.max_tokens"
+            for name, counts in self.trimmed.items()
+            if counts[TRIMMED]
+        ]
+        copying = bool(self.most_copying_steps) and "backbone" not in done
+        if copying:
             lines.append(
                 f"copying: {self.most_copying_steps} short steps at most, fewer once it can copy; at most about "
                 f"{self.most_copying_minutes:.1f} minutes"
@@ -61,10 +70,14 @@ class Estimate:
             )
             if stage["dropped"]:
                 lines.append(f"    turns {_counts(stage['dropped'])}")
-        minutes = sum(stage["minutes"] for stage in self.stages.values())
+        left = {name: stage for name, stage in self.stages.items() if _step_of(name) not in done}
+        if not left:
+            return [*lines, "No training is left to do."]
+        minutes = sum(stage["minutes"] for stage in left.values())
         lines.append(
-            f"In all about {minutes:.0f} minutes of training"
-            + (f", up to {self.most_copying_minutes:.0f} more of copying" if self.most_copying_steps else "")
+            f"In all about {minutes:.1f} minutes of training"
+            + (" that are left" if done else "")
+            + (f", up to {self.most_copying_minutes:.1f} more of copying" if copying else "")
             + "; rejected replies, decoding and judging come on top."
         )
         return lines
@@ -72,6 +85,8 @@ class Estimate:
 
 def estimate(recipe: Recipe, *, reporter: Reporter) -> Estimate:
     """Read the data, grow the trees, and time one step of each stage on this machine; nothing is written."""
+    for name in recipe.evaluation.judges:
+        find_judge(name)
     parts = label_parts(load_parts(recipe), recipe, reporter=reporter)
     scratch = recipe.backbone.scratch is not None
     texts = pretraining_dialogues(recipe, parts)[0] if scratch else []
@@ -90,6 +105,7 @@ def estimate(recipe: Recipe, *, reporter: Reporter) -> Estimate:
                 texts, prompter, pretraining, seed=recipe.seed, dropped=dropped.counts
             )
             result.stages["pretrain"] = _measure(rows, loaded, pretraining, dropped, name="pretrain")
+    result.trimmed = trimmed_turns(parts, prompter)
     reports = [prompter.prefix_report(dialogue) for dialogue in parts["train"]]
     result.turns = sum(report.turns for report in reports)
     result.turns_on_a_trunk = sum(report.shared for report in reports)
@@ -124,14 +140,22 @@ def _measure(
     }
 
 
+def _step_of(stage: str) -> str:
+    return "backbone" if stage == "pretrain" else stage
+
+
 def _counts(dropped: Mapping[str, int]) -> str:
     return "; ".join(f"{reason}: {count}" for reason, count in dropped.items())
 
 
 def _seconds_per_copying_step(loaded: LoadedModel, copying: CopyStage) -> float:
     """Of an untrained model, which the steps that are timed change: sizes and times stay what they are."""
-    few = CopyWarmup(**{**copying.model_dump(), "max_steps": TIMED_COPYING_STEPS, "accuracy": 1.0})
-    result = copy_warmup(loaded.model, few, token_ids=plain_tokens(loaded.tokenizer), seed=0)
+    settings = CopyWarmup(**copying.model_dump())
+    tokens = plain_tokens(loaded.tokenizer)
+    # The first step allocates.
+    copy_warmup(loaded.model, replace(settings, max_steps=1), token_ids=tokens, seed=0)
+    few = replace(settings, max_steps=TIMED_COPYING_STEPS)
+    result = copy_warmup(loaded.model, few, token_ids=tokens, seed=0)
     return result.seconds / result.steps
 
 

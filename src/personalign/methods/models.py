@@ -21,6 +21,7 @@ from personalign.models import (
     LoraSettings,
     add_lora,
     build_backbone,
+    check_attention,
     choose_device,
     load_model,
     load_tokenizer,
@@ -204,6 +205,8 @@ def build_from_scratch(recipe: Recipe, dialogues: Sequence[Dialogue]) -> LoadedM
         seed=recipe.seed,
     )
     device = choose_device(recipe.backbone.device)
+    # It is trained to copy under sdpa; what its stages will run under is refused before that, not after.
+    check_attention(model.config, attention=recipe.backbone.attention, device=device)
     return prepare(model, tokenizer, dtype=recipe.backbone.dtype, device=device, seed=recipe.seed)
 
 

@@ -13,10 +13,13 @@ from personalign.data.dialogue import Dialogue
 from personalign.data.formats import read_dialogues, write_dialogues
 from personalign.data.native import dialogue_to_row
 from personalign.data.split import overlap, split_by_persona
+from personalign.data.synthetic.corpus import CORPUS_VERSION
 from personalign.errors import PersonalignError
 from personalign.methods.recipe import FileData, Recipe
+from personalign.prompts import Prompter
 
 DATA_FOLDER = "PERSONALIGN_DATA"
+TRIMMED = "oldest messages trimmed"
 Parts = dict[str, list[Dialogue]]
 
 
@@ -120,8 +123,10 @@ def fingerprint(dialogues: Sequence[Dialogue]) -> str:
 
 
 def source_fingerprint(recipe: Recipe) -> dict[str, Any]:
-    """What decides the parts: the recipe's section and, for files, their bytes."""
+    """What decides the parts: the recipe's section, the version of the synthetic corpus, and the bytes of files."""
     values: dict[str, Any] = recipe.data.model_dump(mode="json")
+    if recipe.data.synthetic is not None:
+        values["corpus version"] = CORPUS_VERSION
     if recipe.data.files is not None:
         files = recipe.data.files
         for key in (files.train, files.test, files.align, files.pretrain_persona_pairs, *files.pretrain):
@@ -132,6 +137,26 @@ def source_fingerprint(recipe: Recipe) -> dict[str, Any]:
                 status = path.stat()
                 values[f"SHA-256 of {key}"] = _hash_of(path, status.st_size, status.st_mtime_ns)
     return values
+
+
+def trimmed_turns(parts: Parts, prompter: Prompter) -> dict[str, dict[str, int]]:
+    """Count the turns that lose their oldest messages; refuse those that are too long for any reply.
+
+    Over-long turns of `train` are dropped and counted by its stages.
+    """
+    counts = {}
+    for name, dialogues in parts.items():
+        turns = [(dialogue, turn) for dialogue in dialogues for turn in dialogue.reply_indices()]
+        windows = [prompter.window(dialogue, turn) for dialogue, turn in turns]
+        for (dialogue, turn), window in zip(turns, windows, strict=True):
+            if name != "train" and not window.fits:
+                raise PersonalignError(
+                    f"data: part '{name}': dialogue '{dialogue.id}', message {turn}: the persona and the last "
+                    "message alone leave no room for a reply within prompts.max_tokens "
+                    f"({prompter.settings.max_tokens}); raise it, or take the dialogue out of the file"
+                )
+        counts[name] = {"turns": len(turns), TRIMMED: sum(window.trimmed for window in windows)}
+    return counts
 
 
 @cache

@@ -309,11 +309,22 @@ def _written(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
+# pydantic names Python's types here, which a recipe does not have.
+_INSTEAD = {
+    "tuple_type": "a list such as [a, b]",
+    "dict_type": "a section of keys and values",
+    "model_type": "a section of keys and values",
+    "model_attributes_type": "a section of keys and values",
+}
+
+
 def _remedy(item: Any) -> str:
     """What to write instead, in the words of a recipe: pydantic says `Input should be ...`."""
     message = str(item["msg"]).removeprefix("Input should be ")
     if item["type"] == "literal_error":
         return f"write {message}"
+    if item["type"] in _INSTEAD:
+        return f"write {_INSTEAD[item['type']]}"
     if message == item["msg"]:
         return f"{message[:1].lower()}{message[1:]}"
     return f"it should be {message}"

@@ -12,10 +12,19 @@ def check_recipe(recipe: Recipe, source: str) -> None:
         raise PersonalignError(f"{source}: data: give either `synthetic` or `files`, and not both")
     if (recipe.backbone.name is None) == (recipe.backbone.scratch is None):
         raise PersonalignError(f"{source}: backbone: give either `name` or `scratch`, and not both")
+    _check_backbone(recipe, source)
     _check_judges(recipe, source)
     _check_stages(recipe, source)
     _check_shares(recipe, source)
     _check_lengths(recipe, source)
+
+
+def _check_backbone(recipe: Recipe, source: str) -> None:
+    scratch = recipe.backbone.scratch
+    if scratch is not None and scratch.shape == "gpt2" and recipe.backbone.attention == "flex_attention":
+        raise PersonalignError(
+            f"{source}: backbone.attention: a gpt2 cannot run flex_attention; write sdpa, or another shape"
+        )
 
 
 def _check_judges(recipe: Recipe, source: str) -> None:

@@ -7,7 +7,8 @@ data -> backbone -> finetuning
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,16 +26,18 @@ from personalign.evaluation.consistency import judge_consistency
 from personalign.evaluation.judge import Judge
 from personalign.methods import pal
 from personalign.methods.cards import model_card
-from personalign.methods.judges import open_judge
+from personalign.methods.judges import find_judge, open_judge
 from personalign.methods.labelling import label_parts, label_settings
 from personalign.methods.lineup import aligned_from, compared_systems, final_stage
 from personalign.methods.models import ModelStore
 from personalign.methods.parts import (
+    TRIMMED,
     Parts,
     fingerprint,
     load_parts,
     read_parts,
     source_fingerprint,
+    trimmed_turns,
     write_parts,
 )
 from personalign.methods.recipe import Recipe, Stage, recipe_yaml
@@ -86,23 +89,35 @@ class PalRun:
         names = [step.name for step in steps]
         if until is not None and until not in names:
             raise PersonalignError(f"--until {until}: there is no such step; write one of {', '.join(names)}")
-        self.folder.mkdir(parents=True, exist_ok=True)
         wanted = steps[: len(steps) if until is None else names.index(until) + 1]
+        undone = {item.step.name for item in plan(wanted, self.folder) if item.state != "done"}
+        if not undone:
+            # Nothing is computed and nothing written: the folder would claim versions that made none of it.
+            return run_steps(wanted, self.folder, reporter=self._reporter)
+        if undone & {"stage2", "results"}:
+            # Hours before one is opened.
+            for name in self.recipe.evaluation.judges:
+                find_judge(name)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            write_text(self.folder / "recipe.yaml", recipe_yaml(self.recipe))
+            write_json(self.folder / "versions.json", _versions())
+            return run_steps(wanted, self.folder, reporter=self._reporter)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two processes in one folder would write over each other."""
         lock = FileLock(self.folder / ".lock")
         try:
-            with lock.acquire(timeout=0):
-                return self._run(wanted)
+            lock.acquire(timeout=0)
         except Timeout:
             raise PersonalignError(
                 f"another process is running in {self.folder}; wait for it, or name another folder with --out"
             ) from None
-
-    def _run(self, wanted: Sequence[Step]) -> dict[str, Any]:
-        if any(item.state != "done" for item in plan(wanted, self.folder)):
-            # Not where nothing is computed: the folder would then claim versions that made none of it.
-            write_text(self.folder / "recipe.yaml", recipe_yaml(self.recipe))
-            write_json(self.folder / "versions.json", _versions())
-        return run_steps(wanted, self.folder, reporter=self._reporter)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def steps(self) -> list[Step]:
         recipe, stages = self.recipe, self.recipe.stages
@@ -216,28 +231,14 @@ class PalRun:
         return record
 
     def _check_lengths(self, prompter: Prompter) -> dict[str, Any]:
-        """Count the turns that lose their oldest messages; refuse those that are too long for any reply.
-
-        Over-long turns of `train` are dropped and counted by its stages.
-        """
-        counts: dict[str, Any] = {}
-        for name, dialogues in self.parts().items():
-            if name == "train":
-                continue
-            turns = [(dialogue, turn) for dialogue in dialogues for turn in dialogue.reply_indices()]
-            windows = [prompter.window(dialogue, turn) for dialogue, turn in turns]
-            for (dialogue, turn), window in zip(turns, windows, strict=True):
-                if not window.fits:
-                    raise PersonalignError(
-                        f"data: part '{name}': dialogue '{dialogue.id}', message {turn}: the persona and the last "
-                        "message alone leave no room for a reply within prompts.max_tokens "
-                        f"({prompter.settings.max_tokens}); raise it, or take the dialogue out of the file"
-                    )
-            trimmed = sum(window.trimmed for window in windows)
-            counts[name] = {"turns": len(turns), "oldest messages trimmed": trimmed}
-            if trimmed:
+        # The stages of `train` count what they lose.
+        parts = {name: dialogues for name, dialogues in self.parts().items() if name != "train"}
+        counts = trimmed_turns(parts, prompter)
+        for name, part in counts.items():
+            if part[TRIMMED]:
                 self._reporter.say(
-                    f"{trimmed} of {len(turns)} turns of part '{name}' lose their oldest messages to prompts.max_tokens"
+                    f"{part[TRIMMED]} of {part['turns']} turns of part '{name}' lose their oldest messages to "
+                    "prompts.max_tokens"
                 )
         return counts
 

@@ -13,6 +13,7 @@ from personalign._files import write_json
 
 _MOST_CHANGES_NAMED = 6
 _LONGEST_VALUE = 40
+_NOT_SET: Any = object()
 
 Advance = Callable[[int], None]
 State = Literal["done", "new", "changed", "after a changed step"]
@@ -119,14 +120,26 @@ def _changes(before: Any, after: Any, place: str = "") -> Iterator[str]:
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in dict.fromkeys([*before, *after]):
             where = f"{place}.{key}" if place else str(key)
-            yield from _changes(before.get(key), after.get(key), where)
+            yield from _changes(before.get(key, _NOT_SET), after.get(key, _NOT_SET), where)
     elif before != after:
-        yield f"{place}: {_short(before)} -> {_short(after)}"
+        old, new = _short(*(_written(value) for value in (before, after)))
+        yield f"{place}: {old} -> {new}"
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."
+def _written(value: Any) -> str:
+    return "not set" if value is _NOT_SET else json.dumps(value, ensure_ascii=False)
+
+
+def _short(*texts: str) -> list[str]:
+    """Long texts cut to where they begin to differ."""
+    if all(len(text) <= _LONGEST_VALUE for text in texts):
+        return list(texts)
+    alike = next((at for at, signs in enumerate(zip(*texts, strict=False)) if len(set(signs)) > 1), 0)
+    first = max(0, alike - _LONGEST_VALUE // 4)
+    last = first + _LONGEST_VALUE
+    return [
+        ("..." if first else "") + text[first:last] + ("..." if len(text) > last else "") for text in texts
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from personalign.models.adapters import (
     save_adapter,
 )
 from personalign.models.backbone import build_backbone
-from personalign.models.load import LoadedModel, load_model, load_tokenizer, prepare
+from personalign.models.load import LoadedModel, check_attention, load_model, load_tokenizer, prepare
 from personalign.models.precision import Precision, autocast, choose_device, choose_precision
 from personalign.models.selftest import plan_for
 from personalign.models.tokenizers import train_bpe, word_tokenizer
@@ -20,6 +20,7 @@ __all__ = [
     "add_lora",
     "autocast",
     "build_backbone",
+    "check_attention",
     "choose_device",
     "choose_precision",
     "load_model",

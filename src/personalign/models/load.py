@@ -95,7 +95,8 @@ def check_attention(config: Any, *, attention: str, device: torch.device) -> Non
     """Refuse what torch's compiled kernels cannot do, before they fail in the middle of a trace."""
     if attention != "flex_attention" or device.type != "cuda":
         return
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    text = config.get_text_config()
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     if width < FLEX_NARROWEST_HEAD:
         raise PersonalignError(
             f"flex_attention on a GPU needs attention heads of {FLEX_NARROWEST_HEAD} dimensions or more, and this "

@@ -14,6 +14,9 @@ from personalign.data.synthetic.grammar import Grammar, Kind, Part, grammar
 from personalign.data.synthetic.people import Facts, Person, has_held_out_pair, new_partner, new_person
 from personalign.errors import PersonalignError
 
+# To be raised with every change of what the same settings generate: a run then makes its dialogues anew.
+CORPUS_VERSION = 2
+
 Split = Literal["train", "align", "stop", "test", "unseen"]
 SPLITS: tuple[Split, ...] = ("train", "align", "stop", "test", "unseen")
 
