@@ -1,13 +1,16 @@
 """The models of the benchmark, from configurations with seeded weights, and their work in operations."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from _data import VOCABULARY
+from personalign.trees import scoring
+from personalign.trees.segments import Segment, segments_of
 
 SIZES = ("10M", "30M", "124M")
 SEED = 0
@@ -41,11 +44,14 @@ def build_model(size: str) -> Any:
 
 
 class WorkCounter:
-    """Counts the tokens that a model is given, padding included, and the operations that they cost."""
+    """Counts the tokens that a model is given, padding included, and the operations that they cost.
 
-    def __init__(self, model: Any, *, scored_only: bool) -> None:
-        self._model = model
-        self._scored_only = scored_only
+    `ours` tells that the head sees scored tokens alone, and that attention skips what no token of a segment sees.
+    """
+
+    def __init__(self, model: Any, *, ours: bool) -> None:
+        self._ours = ours
+        self._pairs = 0
         self.tokens = 0
         self.operations = 0.0
         config = model.config
@@ -55,17 +61,29 @@ class WorkCounter:
         skipped = self._head + (config.n_positions * config.n_embd if config.model_type == "gpt2" else 0)
         self._body = sum(parameter.numel() for parameter in model.parameters()) - skipped
         self._handles = [model.get_input_embeddings().register_forward_pre_hook(self._see_tokens)]
-        if scored_only:
+        if ours:
             self._handles.append(model.get_output_embeddings().register_forward_hook(self._see_scored))
+            # The name that the scoring module calls it by.
+            scoring.segments_of = self._seen_segments(segments_of)  # type: ignore[attr-defined]
+
+    def _seen_segments(self, cut: Callable[..., list[Segment]]) -> Callable[..., list[Segment]]:
+        def counted(*arguments: Tensor, **named: Tensor) -> list[Segment]:
+            segments = cut(*arguments, **named)
+            self._pairs = sum(segment.mask.numel() for segment in segments)
+            return segments
+
+        return counted
 
     def _see_tokens(self, _: nn.Module, arguments: tuple[Any, ...]) -> None:
         rows, length = arguments[0].shape
         tokens = rows * length
         self.tokens += tokens
-        attention = 2 * self._layers * self._width * length * tokens
+        # Queries by keys; segments are cut before the forward pass that this is the beginning of.
+        pairs = self._pairs if self._ours else length * tokens
+        attention = 2 * self._layers * self._width * pairs
         body = self._body * tokens
         # A peer that does not hand its positions to the head itself runs it on every token.
-        head = 0 if self._scored_only else self._head * tokens
+        head = 0 if self._ours else self._head * tokens
         self._add(body + attention + head)
 
     def _see_scored(self, _: nn.Module, arguments: tuple[Any, ...], __: Any) -> None:

@@ -1,6 +1,6 @@
 """What a worker process is asked to do, and what it answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -38,6 +38,15 @@ class Measurement:
     operations: float
     memory_bytes: int
     loss: float
+
+    def averaged_with(self, other: "Measurement") -> "Measurement":
+        """The same work measured twice: a machine that gets slower or quicker in between favours neither side."""
+        return replace(
+            self,
+            seconds=(self.seconds + other.seconds) / 2,
+            reference_seconds=(self.reference_seconds + other.reference_seconds) / 2,
+            memory_bytes=max(self.memory_bytes, other.memory_bytes),
+        )
 
     @property
     def rate(self) -> float:

@@ -39,7 +39,7 @@ def answer(job: Job) -> dict[str, Any]:
 def measure(job: Job) -> Measurement:
     examples = read_workload(job.workload, stage=job.stage, history=job.history, dialogues=job.dialogues)
     model = build_model(job.size)
-    counter = WorkCounter(model, scored_only=job.task == "ours")
+    counter = WorkCounter(model, ours=job.task == "ours")
     if job.task == "ours":
         import _ours
 
@@ -76,6 +76,9 @@ def fastest_micro_batch(job: Job) -> dict[str, Any]:
             seconds, _, _ = _peer.train(model, few, job=candidate, folder=folder)
             # The first round warms the process up, and its time is written over.
             rates[size] = len(few) / seconds
+        if size >= 4 and all(rates[size // part] < max(rates.values()) for part in (1, 2)):
+            # Two sizes in a row that are slower than a smaller one: what follows is slower still.
+            break
     best = max(rates, key=lambda size: rates[size])
     return {"micro_batch": best, "rate": rates[best], "rates": rates, "examples": len(examples)}
 

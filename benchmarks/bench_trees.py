@@ -105,7 +105,10 @@ def run(options: Options, dialogues: Sequence[Dialogue], folder: Path) -> dict[s
     for cell, share in zip(cells, shares, strict=True):
         fitting = max(FEWEST_DIALOGUES, int(cell.job.dialogues * share / cell.seconds))
         job = replace(cell.job, dialogues=min(cell.job.dialogues, fitting))
-        ours, peer = (Measurement(**ask(replace(job, task=side))) for side in ("ours", "peer"))
+        before, peer, after = (
+            Measurement(**ask(replace(job, task=side))) for side in ("ours", "peer", "ours")
+        )
+        ours = before.averaged_with(after)
         row = speed_row(job, ours, peer, peak=peak["bf16" if job.bf16 else "fp32"], peer_rates=cell.rates)
         rows += _shown([replace(row, target=None, ok=True) if options.quick else row])
     missed = [row.name for row in rows if not row.ok]
@@ -121,8 +124,8 @@ def run(options: Options, dialogues: Sequence[Dialogue], folder: Path) -> dict[s
 def _cell(job: Job) -> Cell:
     """Find the peer's best batch size, and with its rate how long the row takes."""
     found = ask(replace(job, task="peer-batch"))
-    # Ours takes a fraction of the peer's time, and both start a process and build a model.
-    seconds = 1.25 * found["examples"] / found["rate"] + 20
+    # Ours takes a fraction of the peer's time, twice, and all start a process and build a model.
+    seconds = 1.4 * found["examples"] / found["rate"] + 30
     return Cell(replace(job, micro_batch=found["micro_batch"]), seconds, found["rates"])
 
 
