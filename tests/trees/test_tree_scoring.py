@@ -1,6 +1,7 @@
 """Packed, split, accumulated and shuffled trees against the paths run alone by the model as it comes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from personalign.errors import PersonalignError
 from personalign.trees import DialogueTree, ScoringPlan, pack, score, split, token_log_probs
+from personalign.trees.plan import Mode
 
 TOLERANCE = 1e-5
 SHAPES = ("llama", "qwen2", "gpt2")
@@ -219,6 +221,41 @@ def test_flex_attention_forward_on_cpu(shape: str) -> None:
             for log_probs, path in zip(found, grown.paths, strict=True):
                 expected = alone(MODELS[shape, "eager"], path)
                 torch.testing.assert_close(log_probs, expected, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize(("shape", "activation"), [("llama", "act_fn"), ("gpt2", "act")])
+@pytest.mark.parametrize("mode", ["packed", "single"])
+def test_the_last_feed_forward_runs_on_predicting_positions_alone(
+    shape: str, activation: str, mode: Mode
+) -> None:
+    model = tiny_model(shape)
+    seen: list[int] = []
+    for name, module in model.named_modules():
+        if name.endswith(f"mlp.{activation}"):
+            module.register_forward_hook(lambda *given: seen.append(given[2].shape[1]))
+    tree = DialogueTree()
+    for target in ([4, 5, 6], [7, 8], [4, 9]):
+        tree.add([1, 2, 3], target)
+    score(model, [tree], plan=replace(plan("sdpa"), mode=mode))
+    # 3 predicts the first token of every target, 4 two second ones.
+    assert seen == ([len(tree), 4] if mode == "packed" else [6, 6, 5, 5, 5, 5])
+
+
+def test_the_last_feed_forward_is_whole_under_checkpointing() -> None:
+    model = tiny_model("llama", attention="eager")
+    tree = DialogueTree()
+    tree.add([1, 2, 3], [4, 5, 6])
+    expected = token_log_probs(model, pack([tree]), plan=plan("eager"))
+    expected.sum().backward()
+    usual = gradients(model)
+    model.zero_grad()
+    model.gradient_checkpointing_enable()
+    model.train()
+    found = token_log_probs(model, pack([tree]), plan=plan("eager"))
+    found.sum().backward()
+    torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
+    for ours, theirs in zip(gradients(model), usual, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
 def test_flex_attention_does_not_train_on_cpu() -> None:

@@ -22,7 +22,8 @@ def token_log_probs(model: nn.Module, batch: PackedBatch, *, plan: ScoringPlan =
     """Log-probability of each scored token given its path, fp32 [S], with gradients where they are enabled.
 
     The output layer runs on the S predicting positions alone: full-vocabulary logits of other positions are
-    never made. The log-softmax runs in fp32 whatever the model's dtype.
+    never made. Of a packed batch the feed-forward of the last layer does, too: what it makes of other positions
+    nobody reads. The log-softmax runs in fp32 whatever the model's dtype.
 
     Raises PersonalignError for a path beyond `plan.longest`, for a plan made for another attention
     implementation, and for gradients through flex_attention on a CPU.
@@ -36,7 +37,11 @@ def token_log_probs(model: nn.Module, batch: PackedBatch, *, plan: ScoringPlan =
         # Right padding after a causal path changes nothing before it, so the model's own causal mask serves.
         mask = _not_padding(batch).long()
         arguments = {"attention_mask": mask}
-    with _kernels(batch, plan=plan, mask=mask), only_rows(model, batch.rows):
+    with (
+        _kernels(batch, plan=plan, mask=mask),
+        only_rows(model, batch.rows),
+        _last_feed_forward_on(model, batch, plan=plan),
+    ):
         output = model(input_ids=batch.input_ids, use_cache=False, **arguments)
     logits = output.logits[0].float()
     return -nn.functional.cross_entropy(logits, batch.targets, reduction="none")
@@ -167,6 +172,43 @@ def only_rows(model: nn.Module, rows: Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+@contextlib.contextmanager
+def _last_feed_forward_on(model: nn.Module, batch: PackedBatch, *, plan: ScoringPlan) -> Iterator[None]:
+    """Let the last layer's feed-forward see predicting positions alone; elsewhere it gives zeros, which nothing reads.
+
+    Paths one by one are what packing is tested against, so they are left as they are.
+    """
+    layer = _last_feed_forward(model) if plan.mode == "packed" else None
+    if layer is None:
+        yield
+        return
+    needed = torch.unique(batch.rows)
+    shape = batch.input_ids.shape
+
+    def keep(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (arguments[0].flatten(0, 1)[needed].unsqueeze(0), *arguments[1:])
+
+    def spread(_: nn.Module, __: Any, made: Tensor) -> Tensor:
+        whole = made.new_zeros(shape.numel(), made.shape[-1]).index_copy(0, needed, made[0])
+        return whole.view(*shape, -1)
+
+    handles = [layer.register_forward_pre_hook(keep), layer.register_forward_hook(spread)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _last_feed_forward(model: nn.Module) -> nn.Module | None:
+    """None where there is none of the usual name, or where checkpointing would run it again, without hooks."""
+    whole = extract_model_from_parallel(model, keep_torch_compile=False)
+    if getattr(whole, "is_gradient_checkpointing", False):
+        return None
+    found = [module for name, module in whole.named_modules() if name.rpartition(".")[2] == "mlp"]
+    return found[-1] if found else None
 
 
 def _output_layer(model: nn.Module) -> nn.Module:
