@@ -76,9 +76,6 @@ def fastest_micro_batch(job: Job) -> dict[str, Any]:
             seconds, _, _ = _peer.train(model, few, job=candidate, folder=folder)
             # The first round warms the process up, and its time is written over.
             rates[size] = len(few) / seconds
-        if size >= 4 and all(rates[size // part] < max(rates.values()) for part in (1, 2)):
-            # Two sizes in a row that are slower than a smaller one: what follows is slower still.
-            break
     best = max(rates, key=lambda size: rates[size])
     return {"micro_batch": best, "rate": rates[best], "rates": rates, "examples": len(examples)}
 
