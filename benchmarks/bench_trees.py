@@ -23,8 +23,8 @@ from personalign.errors import PersonalignError
 
 SIZES = ("10M", "30M", "124M")
 HISTORIES = {"full": None, "window": 3}
-# The largest model is slow enough for both sides to be measured well on few dialogues.
-MOST_DIALOGUES = {"124M": 10}
+# The largest model is slow enough for both sides to be measured well on few dialogues, which it always gets.
+ITS_DIALOGUES = {"124M": 10}
 FEWEST_DIALOGUES = 4
 AGREEMENT_DIALOGUES = 2
 
@@ -98,10 +98,10 @@ def run(options: Options, dialogues: Sequence[Dialogue], folder: Path) -> dict[s
         answer = ask(replace(job, task="agreement", dialogues=AGREEMENT_DIALOGUES))
         rows += _shown(agreement_rows(job, answer))
     cells = [
-        _cell(replace(job, dialogues=min(len(dialogues), MOST_DIALOGUES.get(job.size, len(dialogues)))))
+        _cell(replace(job, dialogues=min(len(dialogues), ITS_DIALOGUES.get(job.size, len(dialogues)))))
         for job in jobs
     ]
-    shares = shared_out([cell.seconds for cell in cells], available=deadline - time.perf_counter())
+    shares = shared_out(cells, available=deadline - time.perf_counter())
     for cell, share in zip(cells, shares, strict=True):
         fitting = max(FEWEST_DIALOGUES, int(cell.job.dialogues * share / cell.seconds))
         job = replace(cell.job, dialogues=min(cell.job.dialogues, fitting))
@@ -129,12 +129,15 @@ def _cell(job: Job) -> Cell:
     return Cell(replace(job, micro_batch=found["micro_batch"]), seconds, found["rates"])
 
 
-def shared_out(wanted: Sequence[float], *, available: float) -> list[float]:
-    """Give everyone what they want or an equal share of the rest, whichever is less."""
-    shares = [0.0] * len(wanted)
-    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+def shared_out(cells: Sequence[Cell], *, available: float) -> list[float]:
+    """Seconds for each: all that it wants where its dialogues are few, else that or an equal share of the rest."""
+    shares = [cell.seconds if cell.job.size in ITS_DIALOGUES else 0.0 for cell in cells]
+    available -= sum(shares)
+    order = sorted(
+        (index for index, share in enumerate(shares) if not share), key=lambda index: cells[index].seconds
+    )
     for count, index in enumerate(order):
-        shares[index] = min(wanted[index], max(0.0, available) / (len(order) - count))
+        shares[index] = min(cells[index].seconds, max(0.0, available) / (len(order) - count))
         available -= shares[index]
     return shares
 

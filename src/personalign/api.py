@@ -10,7 +10,9 @@ Conversations are lists of messages, each a `Turn` or a mapping with `role` ("us
 asked for is always the assistant's next turn. Input that cannot work raises `PersonalignError`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +66,8 @@ def load(source: str | Path, *, device: str = "auto", dtype: Dtype = "auto", see
 
     Raises PersonalignError for what cannot be found, loaded, or used with this version's prompts.
     """
-    return open_model(source, device=device, dtype=dtype, seed=seed)
+    with _quiet():
+        return open_model(source, device=device, dtype=dtype, seed=seed)
 
 
 def score(
@@ -155,12 +158,31 @@ def train(
         load_recipe(str(recipe), overrides), Path(folder), reporter=TerminalReporter(), resume=resume
     )
     try:
-        run.run()
+        with _quiet():
+            run.run()
     except Interrupted as stage:
         raise PersonalignError(
             f"stopped in {stage}, which is kept; go on with the same call and resume=True"
         ) from None
     return read_results(run.folder)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars and remarks of transformers, which speak of its own affairs; as they were, afterwards."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _session(model: Model, strategy: Strategy) -> ChatSession:

@@ -1,5 +1,6 @@
 """`personalign data`: what each command prints, writes and exits with."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -141,6 +142,18 @@ def test_split_writes_disjoint_parts(source: Path, tmp_path: Path) -> None:
     assert sorted(ids) == sorted(f"d{number}" for number in range(10))
     assert "train & test share 0 persona sets" in run(*arguments, "--force").stdout
     assert len(list(tmp_path.rglob("*.jsonl"))) == 3
+
+
+def test_a_split_that_misses_its_shares_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "few.jsonl"
+    write_dialogues(path, [dataclasses.replace(talk(number % 3), id=f"d{number}") for number in range(30)])
+    shares = ("--share", "train=.9", "--share", "test=.1")
+    assert (
+        "train 67% (asked 90%), test 33% (asked 10%)"
+        in run("split", path, tmp_path / "parts", *shares).stderr
+    )
+    result = run("split", path, tmp_path / "more", *(f"--share={name}=.25" for name in "abcd"))
+    assert "too few for the 4 parts a, b, c, d; add dialogues of other people" in str(result.exception)
 
 
 def test_what_is_there_is_not_written_over_unasked(source: Path, tmp_path: Path) -> None:

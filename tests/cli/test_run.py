@@ -223,8 +223,31 @@ def test_a_dry_run_prints_sizes_and_writes_nothing(tmp_path: Path) -> None:
     assert printed["estimate"]["weights_and_optimizer_bytes"] == 16 * parameters
     assert "as trees" in result.stdout
     assert "36 of 36 training prompts share the trunk of their dialogue" in result.stdout
+    assert "warm-up" not in result.stdout
     windowed = quickstart(tmp_path / "run", "--dry-run", "--json", prompts__history=3)
     assert last_json(windowed)["estimate"]["turns_on_a_trunk"] < 36
+
+
+def test_a_stage_that_ends_within_its_warm_up_is_remarked_on(tmp_path: Path) -> None:
+    remark = "stage1: its 4 steps end within the warm-up of 4, so the learning rate is never reached"
+    short = {"stages__stage1__warmup_steps": 4, "stages__stage1__steps": 4}
+    assert remark in quickstart(tmp_path / "dry", "--dry-run", **short).stdout
+    assert remark in quickstart(tmp_path / "run", "--until", "stage1", **short).stderr
+
+
+def test_a_dry_run_goes_as_far_as_it_is_told(tmp_path: Path) -> None:
+    result = quickstart(tmp_path / "run", "--dry-run", "--until", "stage1", "--json")
+    assert [step["step"] for step in last_json(result)["steps"]][-1] == "stage1"
+    result = quickstart(tmp_path / "run", "--dry-run", "--until", "stag1")
+    assert result.exit_code == 1
+    assert "--until stag1: there is no such step" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_dry_run_that_cannot_work_prints_the_reason_alone(tmp_path: Path) -> None:
+    result = quickstart(tmp_path / "run", "--dry-run", evaluation__judges="[nobody]")
+    assert "there is no judge 'nobody'" in result.stderr
+    assert result.stdout == ""
 
 
 def test_a_dry_run_counts_every_stage_that_a_run_would_train(tmp_path: Path) -> None:
@@ -411,7 +434,10 @@ def test_pretraining_is_resumed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return train_stage(*arguments, progress=watched, **rest)
 
     monkeypatch.setattr(pretraining_module, "train_stage", stopping)
-    assert "stopped in pretrain, which is kept" in quickstart(cut, "--until", "backbone", **options).stderr
+    assert (
+        "stopped in backbone (pretraining), which is kept"
+        in quickstart(cut, "--until", "backbone", **options).stderr
+    )
     stop_at = 0
     last_json(quickstart(cut, "--until", "backbone", "--resume", "--json", **options))
     assert steps == [1, 2, 3, 4, 5]
@@ -444,7 +470,10 @@ def check_chinese(folder: Path, until: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "quickstrat"], "'quickstrat' is neither a file nor a shipped recipe; those are pal-"),
+        (
+            ["run", "quickstrat"],
+            "'quickstrat' is neither a file nor a shipped recipe (did you mean quickstart?); shipped are pal-",
+        ),
         (
             ["run", "quickstart", "--set", "stages.stge1.epochs=1"],
             "no key `stages.stge1`; did you mean `stages.stage1`?",

@@ -147,6 +147,17 @@ def test_a_misspelt_key_is_a_fault_and_a_foreign_one_is_kept(tmp_path: Path) -> 
     assert dialogue.extra["persona_revised"] == ["x"]
 
 
+def test_a_misspelt_key_of_a_message_is_not_taken_for_a_blank_turn(tmp_path: Path) -> None:
+    row = {"persona": [], "messages": [{"role": "user", "contents": "hello", "mood": "odd"}]}
+    (fault,) = parse(written(tmp_path, row)).faults
+    assert (fault.field, fault.problem) == ("messages[0].contents", "is not read, and 'content' is missing")
+    assert fault.remedy == "rename it to 'content'"
+    (fault,) = parse(written(tmp_path, {"persona": [], "messages": [{"role": "user"}]})).faults
+    assert (fault.field, fault.problem) == ("messages[0].content", "is missing")
+    (fault,) = parse(written(tmp_path, {"persona": [], "messages": [{"content": "hello"}]})).faults
+    assert (fault.field, fault.problem) == ("messages[0].role", "is missing")
+
+
 def test_all_faults_come_in_one_pass_and_nothing_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
     rows = [

@@ -51,6 +51,11 @@ def test_labels_are_written_and_checked(dialogues: Path, tmp_path: Path) -> None
     assert written[0].extra["mood"] == "odd"
 
 
+def test_labels_that_are_replaced_are_counted(dialogues: Path, tmp_path: Path) -> None:
+    arguments = [str(dialogues), str(tmp_path / "new.jsonl"), "--method", "idf"]
+    assert "2 of the dialogues have labels" in RUNNER.invoke(APP, arguments).stderr
+
+
 def test_a_high_threshold_labels_nothing(dialogues: Path, tmp_path: Path) -> None:
     out = tmp_path / "labelled.jsonl"
     outcome = RUNNER.invoke(APP, [str(dialogues), str(out), "--method", "idf", "--threshold", "9"])

@@ -134,6 +134,21 @@ def test_missing_keys_are_named() -> None:
     assert "the key `name` is missing" in message
 
 
+def test_a_misspelt_key_is_told_of_once() -> None:
+    values = minimal_values()
+    values["stages"]["stage_2"] = values["stages"].pop("stage2")
+    message = mistake(values)
+    assert "there is no key `stages.stage_2`; did you mean `stages.stage2`?" in message
+    assert "missing" not in message
+
+
+def test_a_number_that_is_none_is_told_so_once() -> None:
+    assert (
+        mistake(changed("stages.stage1.epochs=two")).partition(": ")[2].strip()
+        == '`stages.stage1.epochs` is "two"; it should be a valid number'
+    )
+
+
 @pytest.mark.parametrize(
     "assignment",
     [
@@ -220,7 +235,7 @@ def test_set_puts_any_value_at_any_place(path: list[str], value: object) -> None
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"a: [1", "is not YAML"),
+        (b"a: [1", "line 1, column 6: is not YAML: expected ',' or"),
         (b"- a\n- b\n", "a recipe is a mapping"),
         (b"", "a recipe is a mapping"),
         ("name: größe".encode("latin-1"), "is not UTF-8"),

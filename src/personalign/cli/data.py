@@ -18,7 +18,14 @@ from personalign.data.statistics import statistics
 from personalign.data.validate import validate as faults_of
 from personalign.errors import PersonalignError
 
-app = typer.Typer(no_args_is_help=True, help="Look at dialogues, count them, check, convert and split them.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Look at dialogues, count them, check, convert and split them.",
+)
+
+# How far a part may be from its share before it is said.
+_FAR_FROM_SHARE = 0.05
 
 Source = Annotated[str, typer.Argument(help="A file, a folder of a saved data set, or a hub id.")]
 FormatOption = Annotated[
@@ -222,6 +229,12 @@ def split(
         return
     for name, members in parts.items():
         typer.echo(f"{folder / f'{name}.jsonl'}: {len(members)} dialogues")
+    got = {name: len(members) / len(dialogues) for name, members in parts.items()}
+    if any(abs(got[name] - wanted) > _FAR_FROM_SHARE for name, wanted in shares.items()):
+        shown = ", ".join(f"{name} {got[name]:.0%} (asked {wanted:.0%})" for name, wanted in shares.items())
+        typer.echo(
+            f"nobody is in two parts, and so few people cannot be shared out as asked: {shown}", err=True
+        )
     for pair, counts in common.items():
         shown = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items())
         typer.echo(f"{pair} share {shown}")

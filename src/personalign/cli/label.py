@@ -79,6 +79,9 @@ def label(
         raise PersonalignError(
             f"{source} has dialogues without 'relevant'; leave out --check, or label them first"
         )
+    labelled = sum(dialogue.relevant is not None for dialogue in dialogues)
+    if labelled and not check:
+        typer.echo(f"{labelled:,} of the dialogues have labels, which {out} gets anew", err=True)
     with counting("judging") as report:
         labeller = _labeller(
             method, threshold=threshold, judge=judge, encoder=encoder, language=language, progress=report

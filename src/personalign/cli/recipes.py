@@ -10,7 +10,13 @@ from personalign._files import write_text
 from personalign.cli._output import emit_json, output_console
 from personalign.errors import PersonalignError
 
-app = typer.Typer(help="List, show and copy the recipes that come with personalign.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, show and copy the recipes that come with personalign.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+Name = Annotated[str, typer.Argument(help="Of a shipped recipe; `personalign recipes list` prints them.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 
@@ -32,7 +38,7 @@ def list_recipes(json: Json = False) -> None:
 
 
 @app.command("show")
-def show_recipe(name: str, json: Json = False) -> None:
+def show_recipe(name: Name, json: Json = False) -> None:
     """Print a shipped recipe."""
     from personalign.methods.shipped import recipe_text
 
@@ -44,8 +50,10 @@ def show_recipe(name: str, json: Json = False) -> None:
 
 @app.command("copy")
 def copy_recipe(
-    name: str,
-    to: Annotated[Path, typer.Argument(help="File to write; my-NAME.yaml here by default.")] = Path(),
+    name: Name,
+    to: Annotated[
+        Path, typer.Argument(help="File to write, or a folder for my-NAME.yaml.", show_default="here")
+    ] = Path(),
     json: Json = False,
 ) -> None:
     """Copy a shipped recipe to a file of yours, named after it, to be changed and run.

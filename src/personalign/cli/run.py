@@ -43,7 +43,7 @@ def run(
     folder = out or Path("runs") / chosen.name
     pal_run = PalRun(chosen, folder, reporter=TerminalReporter(), resume=resume)
     if dry_run:
-        print_dry_run(pal_run, json=json)
+        print_dry_run(pal_run, until=until, json=json)
         return
     again = resuming("run", recipe, out=out, set_=set_, until=until, json=json)
     records = execute(pal_run, until=until, again=again)
@@ -67,7 +67,7 @@ def execute(pal_run: "PalRun", *, until: str | None, again: str) -> dict[str, An
     from personalign.methods.steps import Interrupted
 
     console = _output.message_console()
-    for item in pal_run.plan():
+    for item in pal_run.plan(until=until):
         if item.state == "done":
             console.print(f"{item.step.title}: done before", markup=False, style="dim")
     try:
@@ -112,11 +112,13 @@ def finish(pal_run: "PalRun", records: dict[str, Any], *, json: bool) -> None:
         _output.emit_json({"run": pal_run.folder, "steps": records, "results": results})
 
 
-def print_dry_run(pal_run: "PalRun", *, json: bool) -> None:
+def print_dry_run(pal_run: "PalRun", *, until: str | None, json: bool) -> None:
+    """The steps as far as `until`, and the sizes of the stages among them; what cannot work is told before either."""
     from personalign.methods.dry_run import estimate
 
     console = _output.output_console()
-    planned = pal_run.plan()
+    planned = pal_run.plan(until=until)
+    sizes = estimate(pal_run.recipe, reporter=TerminalReporter())
     table = Table(title="Steps", title_justify="left")
     for name in ("step", "what", "state"):
         table.add_column(name)
@@ -124,8 +126,8 @@ def print_dry_run(pal_run: "PalRun", *, json: bool) -> None:
         state = "to do" if item.state == "new" else item.state
         table.add_row(item.step.name, item.step.title, escape(": ".join([state, *item.changes[:1]])))
     console.print(table)
-    sizes = estimate(pal_run.recipe, reporter=TerminalReporter())
-    for line in sizes.lines(done={item.step.name for item in planned if item.state == "done"}):
+    todo = {item.step.name for item in planned if item.state != "done"}
+    for line in sizes.lines(done={step.name for step in pal_run.steps()} - todo):
         console.print(line, markup=False, soft_wrap=True)
     if json:
         steps = [

@@ -7,7 +7,7 @@ Every other reader turns its source into such rows, so that all sources meet the
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from personalign.data.text import read_json_values
 FIELDS = ("id", "persona", "messages", "partner_persona", "candidates", "relevant", "person")
 SUFFIXES = {".gz", ".jsonl", ".json", ".txt", ".csv", ".tsv", ".parquet"}
 _ROLES = ("user", "assistant")
+_MESSAGE_FIELDS = ("role", "content")
 _MISSPELT = 0.9
 
 _Problem = tuple[str, str, str]  # field, problem, remedy
@@ -97,7 +98,7 @@ def _problems(row: Any) -> Iterator[_Problem]:
     if not isinstance(row, dict):
         yield "line", f"is {kind(row)}", 'write an object such as {"persona": [...], "messages": [...]}'
         return
-    misspelt = _misspelt_keys(row)
+    misspelt = _misspelt_keys(row, FIELDS)
     for key, field in misspelt.items():
         yield key, f"is not read, and {field!r} is missing", f"rename it to {field!r}"
     # The rest is checked as if the keys were right: what is wrong below them is found in the same pass.
@@ -120,13 +121,13 @@ def _problems(row: Any) -> Iterator[_Problem]:
         yield from _relevant_problems(row.get("relevant"), len(replies), len(persona))
 
 
-def _misspelt_keys(row: Mapping[str, Any]) -> dict[str, str]:
-    """The field that each key of `row` seems to mean, where that field is missing."""
-    absent = [field for field in FIELDS if field not in row]
+def _misspelt_keys(row: Mapping[str, Any], fields: Sequence[str]) -> dict[str, str]:
+    """Which of `fields` each key of `row` seems to mean, where that field is missing."""
+    absent = [field for field in fields if field not in row]
     return {
         key: field
         for key in row
-        if key not in FIELDS
+        if key not in fields
         for field in difflib.get_close_matches(key.lower(), absent, n=1, cutoff=_MISSPELT)
     }
 
@@ -163,16 +164,23 @@ def _message_problems(field: str, message: Any) -> Iterator[_Problem]:
     if not isinstance(message, dict):
         yield field, f"is {kind(message)}", 'write {"role": "user" or "assistant", "content": "..."}'
         return
+    misspelt = _misspelt_keys(message, _MESSAGE_FIELDS)
+    for key, name in misspelt.items():
+        yield f"{field}.{key}", f"is not read, and {name!r} is missing", f"rename it to {name!r}"
+    message = {misspelt.get(key, key): value for key, value in message.items()}
     role = message.get("role")
     if role == "system":
         yield f"{field}.role", "'system' is no speaker", "move its sentences into `persona`"
     elif role not in _ROLES:
-        shown = excerpt(role) if isinstance(role, str) else kind(role)
+        shown = excerpt(role) if isinstance(role, str) else kind(role) if "role" in message else "missing"
         yield f"{field}.role", f"is {shown}", "write 'user' (the partner) or 'assistant' (has the persona)"
     remedy = (
         "write what was said, or take the turn out, or `personalign data convert FILE NEW --drop-empty-turns`"
     )
-    yield from _text_problems(f"{field}.content", message.get("content"), remedy)
+    if "content" in message:
+        yield from _text_problems(f"{field}.content", message["content"], remedy)
+    else:
+        yield f"{field}.content", "is missing", remedy
 
 
 def _per_reply_problems(name: str, lists: Any, replies: int) -> Iterator[_Problem]:

@@ -53,8 +53,8 @@ def split_by_persona(
     groups = _groups(dialogues)
     if len(groups) < len(shares):
         raise PersonalignError(
-            f"{len(dialogues)} dialogues hold {len(groups)} groups that share no persona or person: "
-            f"too few for {len(shares)} parts"
+            f"{len(dialogues)} dialogues hold {len(groups)} groups that share no persona or person: too few for the "
+            f"{len(shares)} parts {', '.join(shares)}; add dialogues of other people, {len(shares)} or more in all"
         )
     random.Random(seed).shuffle(groups)
     parts: dict[str, list[list[int]]] = {name: [] for name in shares}

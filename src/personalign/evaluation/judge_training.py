@@ -18,6 +18,7 @@ from personalign.evaluation.judge import LABELS, Judge, Progress
 from personalign.evaluation.nli_data import JudgeData, NliRow, Part, judge_data
 from personalign.evaluation.nli_judge import ID_TO_LABEL, NliJudge, encode_pairs
 from personalign.models.encoder import offline_encoder_folder
+from personalign.models.hub import hub_arguments
 from personalign.models.precision import Dtype, autocast, choose_device, choose_precision
 
 
@@ -105,7 +106,7 @@ def _new_judge(config: JudgeTraining) -> NliJudge:
     device = choose_device(config.device)
     source = config.encoder if config.encoder is not None else str(offline_encoder_folder())
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, **hub_arguments(source))
         model = AutoModelForSequenceClassification.from_pretrained(
             source,
             num_labels=len(LABELS),
@@ -113,6 +114,7 @@ def _new_judge(config: JudgeTraining) -> NliJudge:
             label2id={label: index for index, label in ID_TO_LABEL.items()},
             ignore_mismatched_sizes=True,
             dtype=torch.float32,
+            **hub_arguments(source),
         )
     except (OSError, ValueError) as error:
         raise PersonalignError(f"'{source}' cannot be loaded as an encoder: {error}") from error

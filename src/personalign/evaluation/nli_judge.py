@@ -10,6 +10,7 @@ import torch
 
 from personalign.errors import PersonalignError
 from personalign.evaluation.judge import LABELS, Pair, Progress, Verdicts, class_of
+from personalign.models.hub import hub_arguments
 from personalign.models.precision import Dtype, Precision, autocast, choose_device, choose_precision
 
 
@@ -68,8 +69,10 @@ def load_judge(
 
     place = choose_device(device)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **hub_arguments(folder))
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, **hub_arguments(folder)
+        )
     except (OSError, ValueError) as error:
         raise PersonalignError(f"'{folder}' cannot be loaded as a judge: {error}") from error
     return NliJudge(

@@ -17,7 +17,7 @@ from personalign.methods.models import plain_tokens, untrained_backbone
 from personalign.methods.parts import TRIMMED, load_parts, trimmed_turns
 from personalign.methods.pretraining import pretraining_dialogues, pretraining_examples
 from personalign.methods.recipe import CopyStage, Recipe, Stage
-from personalign.methods.stages import stage_examples, stage_trees, trained_stages
+from personalign.methods.stages import stage_examples, stage_trees, trained_stages, warmup_remark
 from personalign.methods.steps import Reporter
 from personalign.models import LoadedModel, autocast
 from personalign.training.examples import Example, statistics
@@ -70,6 +70,8 @@ class Estimate:
             )
             if stage["dropped"]:
                 lines.append(f"    turns {_counts(stage['dropped'])}")
+            if stage["remark"]:
+                lines.append(f"    {stage['remark']}")
         left = {name: stage for name, stage in self.stages.items() if _step_of(name) not in done}
         if not left:
             return [*lines, "No training is left to do."]
@@ -136,6 +138,7 @@ def _measure(
         "tree_tokens": sizes.tree_tokens,
         "sequence_tokens": sizes.sequence_tokens,
         "dropped": dict(dropped.counts),
+        "remark": warmup_remark(name, stage, steps),
         "minutes": _seconds_per_token(loaded, trees, stage) * tokens_a_step * steps / 60,
     }
 

@@ -14,6 +14,7 @@ from personalign.methods.models import CARD
 from personalign.methods.recipe import Decoding, Selector
 from personalign.methods.selectors import open_scorer
 from personalign.models import LoadedModel, load_model
+from personalign.models.hub import hub_arguments
 from personalign.models.precision import Dtype
 from personalign.prompts import Prompter, PromptSettings
 
@@ -119,6 +120,7 @@ def _card_path(place: str | Path) -> Path | None:
         _raise_exceptions_for_gated_repo=False,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
+        **hub_arguments(place),
     )
     return None if found is None else Path(found)
 

@@ -14,7 +14,7 @@ from personalign.data.split import normalise_line
 from personalign.evaluation.nli_data import read_entailed_pairs
 from personalign.methods.parts import Parts, locate
 from personalign.methods.recipe import PretrainStage, Recipe
-from personalign.methods.stages import stage_settings, stage_trees
+from personalign.methods.stages import stage_settings, stage_trees, warmup_remark
 from personalign.methods.steps import Interrupted, Reporter
 from personalign.models import LoadedModel
 from personalign.prompts import UNSELECTED, Prompter
@@ -79,7 +79,10 @@ def pretrain(
     examples = pretraining_examples(dialogues, prompter, stage, seed=recipe.seed, dropped=dropped)
     trees = stage_trees(examples, stage)
     settings = stage_settings(stage, recipe, loaded)
-    with reporter.task("Pretraining", total_steps(trees, settings)) as advance:
+    steps = total_steps(trees, settings)
+    if remark := warmup_remark("pretrain", stage, steps):
+        reporter.say(remark)
+    with reporter.task("Pretraining", steps) as advance:
         result = train_stage(
             loaded.model,
             trees,
@@ -92,7 +95,7 @@ def pretrain(
             resume=resume,
         )
     if result.interrupted:
-        raise Interrupted("pretrain")
+        raise Interrupted("backbone (pretraining)")
     return {
         "rows": len(examples),
         "dropped": dict(dropped),

@@ -246,7 +246,8 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise PersonalignError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except yaml.YAMLError as error:
-        raise PersonalignError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+        place, problem = _yaml_problem(error)
+        raise PersonalignError(f"{path}{place}: is not YAML: {problem}") from None
     if not isinstance(values, dict):
         raise PersonalignError(
             f"{path}: a recipe is a mapping of keys to values; start from `personalign recipes copy`"
@@ -277,9 +278,19 @@ def _read_value(text: str, assignment: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
+        problem = _yaml_problem(error)[1]
         raise PersonalignError(
-            f"--set {assignment}: the value is not YAML: {' '.join(str(error).split())}; quote it if it is text"
+            f"--set {assignment}: the value is not YAML: {problem}; quote it if it is text"
         ) from None
+
+
+def _yaml_problem(error: yaml.YAMLError) -> tuple[str, str]:
+    """`, line 3, column 5` where the place is known, and what is wrong there."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        context = f" {error.context}" if error.context else ""
+        return f", line {mark.line + 1}, column {mark.column + 1}", f"{error.problem}{context}"
+    return "", " ".join(str(error).split())
 
 
 def recipe_yaml(recipe: Recipe) -> str:
@@ -288,20 +299,33 @@ def recipe_yaml(recipe: Recipe) -> str:
 
 def _explain(error: ValidationError, source: str) -> str:
     problems = []
+    meant = {
+        _place(item): _nearest_key(item["loc"])
+        for item in error.errors()
+        if item["type"] == "extra_forbidden"
+    }
     for item in error.errors():
-        place = ".".join(str(part) for part in item["loc"])
+        place = _place(item)
         if item["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(
-                str(item["loc"][-1]), sorted(_keys_beside(item["loc"])), n=1, cutoff=0.0
-            )
-            parents = [str(part) for part in item["loc"][:-1]]
-            hint = f"; did you mean `{'.'.join([*parents, close[0]])}`?" if close else ""
+            hint = f"; did you mean `{meant[place]}`?" if meant[place] else ""
             problems.append(f"{source}: there is no key `{place}`{hint}")
         elif item["type"] == "missing":
-            problems.append(f"{source}: the key `{place}` is missing")
+            # A key that is there under a misspelt name is told of once.
+            if place not in meant.values():
+                problems.append(f"{source}: the key `{place}` is missing")
         else:
             problems.append(f"{source}: `{place}` is {_written(item['input'])}; {_remedy(item)}")
     return "\n".join(problems)
+
+
+def _place(item: Any) -> str:
+    return ".".join(str(part) for part in item["loc"])
+
+
+def _nearest_key(location: Sequence[int | str]) -> str | None:
+    """The key that one which is not there is most like, with the sections that it stands in."""
+    close = difflib.get_close_matches(str(location[-1]), sorted(_keys_beside(location)), n=1, cutoff=0.0)
+    return ".".join([*map(str, location[:-1]), close[0]]) if close else None
 
 
 def _written(value: Any) -> str:
@@ -320,12 +344,12 @@ _INSTEAD = {
 
 def _remedy(item: Any) -> str:
     """What to write instead, in the words of a recipe: pydantic says `Input should be ...`."""
-    message = str(item["msg"]).removeprefix("Input should be ")
+    message = str(item["msg"]).partition(", unable to parse")[0].removeprefix("Input should be ")
     if item["type"] == "literal_error":
         return f"write {message}"
     if item["type"] in _INSTEAD:
         return f"write {_INSTEAD[item['type']]}"
-    if message == item["msg"]:
+    if not str(item["msg"]).startswith("Input should be "):
         return f"{message[:1].lower()}{message[1:]}"
     return f"it should be {message}"
 

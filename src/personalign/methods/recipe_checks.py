@@ -52,7 +52,8 @@ def _check_stages(recipe: Recipe, source: str) -> None:
     stages = recipe.stages
     if stages.finetuning_longer is not None and stages.finetuning is None:
         raise PersonalignError(
-            f"{source}: stages.finetuning_longer goes on from stages.finetuning, which is not there"
+            f"{source}: stages.finetuning_longer goes on from stages.finetuning, which is not there; "
+            "write stages.finetuning_longer: null too"
         )
     if stages.stage2.trunk_weight:
         raise PersonalignError(

@@ -48,7 +48,13 @@ from personalign.methods.selecting import (
     labelled_share_of_none,
 )
 from personalign.methods.selectors import open_scorer
-from personalign.methods.stages import stage_examples, stage_settings, stage_trees, trained_stages
+from personalign.methods.stages import (
+    stage_examples,
+    stage_settings,
+    stage_trees,
+    trained_stages,
+    warmup_remark,
+)
 from personalign.methods.steps import Interrupted, Planned, Reporter, Step, plan, run_steps
 from personalign.methods.systems import Row, System, evaluate, gold_rows, predict
 from personalign.methods.tables import results_table
@@ -80,16 +86,13 @@ class PalRun:
         self._biases: dict[str, Calibration] = {}
         self._models = ModelStore(recipe, folder / "models", reporter=reporter)
 
-    def plan(self) -> list[Planned]:
-        return plan(self.steps(), self.folder)
+    def plan(self, *, until: str | None = None) -> list[Planned]:
+        """What each step would do, in order, as far as `until`. Raises PersonalignError where that is no step."""
+        return plan(self._wanted(until), self.folder)
 
     def run(self, *, until: str | None = None) -> dict[str, Any]:
         """Do every step that is not done; returns the results, or the records so far when `until` ends it earlier."""
-        steps = self.steps()
-        names = [step.name for step in steps]
-        if until is not None and until not in names:
-            raise PersonalignError(f"--until {until}: there is no such step; write one of {', '.join(names)}")
-        wanted = steps[: len(steps) if until is None else names.index(until) + 1]
+        wanted = self._wanted(until)
         undone = {item.step.name for item in plan(wanted, self.folder) if item.state != "done"}
         if not undone:
             # Nothing is computed and nothing written: the folder would claim versions that made none of it.
@@ -103,6 +106,13 @@ class PalRun:
             write_text(self.folder / "recipe.yaml", recipe_yaml(self.recipe))
             write_json(self.folder / "versions.json", _versions())
             return run_steps(wanted, self.folder, reporter=self._reporter)
+
+    def _wanted(self, until: str | None) -> list[Step]:
+        steps = self.steps()
+        names = [step.name for step in steps]
+        if until is not None and until not in names:
+            raise PersonalignError(f"--until {until}: there is no such step; write one of {', '.join(names)}")
+        return steps[: len(steps) if until is None else names.index(until) + 1]
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -364,7 +374,10 @@ class PalRun:
             self._held_out = self._held_out_trees(loaded)
             record["start"] = self._held_out_pairs(loaded)
         checkpoints = self._checkpoints(name)
-        with self._reporter.task(TITLES[name], total_steps(trees, settings)) as advance:
+        steps = total_steps(trees, settings)
+        if remark := warmup_remark(name, stage, steps):
+            self._reporter.say(remark)
+        with self._reporter.task(TITLES[name], steps) as advance:
             result = train_stage(
                 loaded.model,
                 trees,

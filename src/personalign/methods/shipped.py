@@ -1,6 +1,7 @@
 """Recipes by name: those that come with the package, and files."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def recipe_text(name: str) -> str:
     """The text of a shipped recipe. Raises PersonalignError that lists those there are."""
     texts = shipped_recipes()
     if name not in texts:
-        raise PersonalignError(f"there is no recipe '{name}'; the shipped ones are {', '.join(texts)}")
+        raise PersonalignError(
+            f"there is no recipe '{name}'{_nearest(name, texts)}; the shipped ones are {', '.join(texts)}"
+        )
     return texts[name]
 
 
@@ -40,6 +43,19 @@ def load_recipe(name_or_path: str, assignments: Sequence[str] = ()) -> Recipe:
         values = yaml.safe_load(texts[name_or_path])
     else:
         raise PersonalignError(
-            f"'{name_or_path}' is neither a file nor a shipped recipe; those are {', '.join(texts)}"
+            f"'{name_or_path}' is neither a file nor a shipped recipe{_nearest(name_or_path, texts)}; "
+            f"shipped are {', '.join(texts)}"
         )
     return parse_recipe(override(values, list(assignments)), source=name_or_path)
+
+
+def _nearest(name: str, texts: Mapping[str, str]) -> str:
+    """A file beside the one that was named, or a recipe, spelt almost alike."""
+    path = Path(name)
+    files_there = (
+        [str(path.with_name(item.name)) for item in path.parent.glob("*.y*ml")]
+        if path.parent.is_dir()
+        else []
+    )
+    near = difflib.get_close_matches(name, [*files_there, *texts], n=1, cutoff=0.7)
+    return f" (did you mean {near[0]}?)" if near else ""

@@ -57,6 +57,16 @@ def stage_trees(examples: Sequence[Example], stage: Stage) -> list[GrownTree]:
     return grow(examples, budget=stage.token_budget)
 
 
+def warmup_remark(name: str, stage: Stage, steps: int) -> str | None:
+    """What to say of a stage that ends before its learning rate is reached; small data sets make such stages."""
+    if stage.warmup_steps < steps:
+        return None
+    return (
+        f"{name}: its {steps} steps end within the warm-up of {stage.warmup_steps}, so the learning rate is never "
+        f"reached; lower stages.{name}.warmup_steps, or raise epochs or steps"
+    )
+
+
 def stage_settings(stage: Stage, recipe: Recipe, loaded: LoadedModel) -> StageSettings:
     """Alignment trains by DPO unless its pairs are ablated."""
     if loaded.device.type == "cuda" and loaded.device.index:

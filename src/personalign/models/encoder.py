@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from personalign.errors import PersonalignError
+from personalign.models.hub import hub_arguments
 from personalign.models.precision import choose_device
 
 
@@ -76,8 +77,10 @@ def load_encoder(
     place = choose_device(device)
     source = str(name if name is not None else offline_encoder_folder())
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModel.from_pretrained(source, dtype=torch.float32).to(place).eval()
+        tokenizer = AutoTokenizer.from_pretrained(source, **hub_arguments(source))
+        model = (
+            AutoModel.from_pretrained(source, dtype=torch.float32, **hub_arguments(source)).to(place).eval()
+        )
     except (OSError, ValueError) as error:
         raise PersonalignError(f"'{source}' cannot be loaded as an encoder: {error}") from error
     shown = "all-MiniLM-L6-v2" if name is None else str(name)

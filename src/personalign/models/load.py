@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from personalign.errors import PersonalignError
+from personalign.models.hub import hub_arguments
 from personalign.models.precision import Dtype, Precision, choose_device, choose_precision
 from personalign.models.selftest import plan_for
 from personalign.trees import ScoringPlan
@@ -119,7 +120,9 @@ def load_tokenizer(source: str | Path) -> Any:
         settings = _settings(source, TOKENIZER_CONFIG)
     generic = settings is not None and settings.get("tokenizer_class") in GENERIC_TOKENIZERS
     loader = PreTrainedTokenizerFast if generic else AutoTokenizer
-    tokenizer = _loaded(lambda: loader.from_pretrained(source), source=source, what="tokenizer")
+    tokenizer = _loaded(
+        lambda: loader.from_pretrained(source, **hub_arguments(source)), source=source, what="tokenizer"
+    )
     if not len(tokenizer):
         raise PersonalignError(f"'{source}' holds no tokenizer; save one beside the model")
     if tokenizer.eos_token is None:
@@ -171,6 +174,7 @@ def _settings(source: str, name: str) -> dict[str, Any] | None:
             _raise_exceptions_for_gated_repo=False,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
+            **hub_arguments(source),
         ),
         source=source,
         what="model",
@@ -209,7 +213,9 @@ def _base_of(source: str, adapter: dict[str, Any]) -> str:
 def _causal_model(source: str, *, attention: str) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-    config = _loaded(lambda: AutoConfig.from_pretrained(source), source=source, what="model")
+    config = _loaded(
+        lambda: AutoConfig.from_pretrained(source, **hub_arguments(source)), source=source, what="model"
+    )
     _switch_dropout_off(config)
     model, report = _loaded(
         lambda: AutoModelForCausalLM.from_pretrained(
@@ -218,6 +224,7 @@ def _causal_model(source: str, *, attention: str) -> Any:
             dtype=torch.float32,
             attn_implementation=None if attention == "auto" else attention,
             output_loading_info=True,
+            **hub_arguments(source),
         ),
         source=source,
         what="causal language model",
@@ -260,7 +267,9 @@ def _with_adapter(model: Any, source: str, *, trainable: bool) -> Any:
 
     return _loaded(
         # Adapters stay in fp32 whatever they were saved in: small updates round away in bf16.
-        lambda: PeftModel.from_pretrained(model, source, is_trainable=trainable, autocast_adapter_dtype=True),
+        lambda: PeftModel.from_pretrained(
+            model, source, is_trainable=trainable, autocast_adapter_dtype=True, **hub_arguments(source)
+        ),
         source=source,
         what="adapter",
     )
