@@ -85,7 +85,7 @@ def test_small_parts_are_never_empty() -> None:
         ({"a": 1.2, "b": -0.2}, "positive"),
         ({"a": 0.5}, "sum to 0.5"),
         ({"a": float("nan"), "b": 1.0}, "positive"),
-        ({"a": 0.5, "b": 0.25, "c": 0.125, "d": 0.125}, "too few for 4 parts"),
+        ({"a": 0.5, "b": 0.25, "c": 0.125, "d": 0.125}, "too few for the 4 parts a, b, c, d"),
     ],
 )
 def test_shares_that_cannot_be(shares: dict[str, float], word: str) -> None:
