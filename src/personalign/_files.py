@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -68,7 +69,18 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    """Numbers that JSON cannot write (NaN, infinities) become null."""
+    write_text(path, json.dumps(_finite(value), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Any]) -> int:

@@ -47,4 +47,4 @@ def test_an_oracle_is_a_judge_like_any_other() -> None:
     assert verdicts.probabilities.tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
     assert verdicts.probabilities.dtype == np.float32
     assert judge.judge([]).probabilities.shape == (0, 3)
-    assert judge_consistency(judge, ["a"], [["a", "b"]]).signs == ((1, -1),)
+    assert judge_consistency(judge, ["a"], [["a", "b"]]).signs() == [[1, -1]]

@@ -1,7 +1,9 @@
 import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +12,10 @@ from typer.testing import CliRunner
 
 from personalign.cli.judge import app
 from personalign.errors import PersonalignError
+from personalign.evaluation.babble import HELD_OUT
 from personalign.evaluation.judge_training import JudgeTraining, evaluate_judge, train_judge
-from personalign.evaluation.nli_data import read_nli_rows
-from personalign.evaluation.nli_judge import load_judge
+from personalign.evaluation.nli_judge import NliJudge, load_judge
+from personalign.evaluation.nli_rows import NliRow, read_nli_rows
 from personalign.models import precision
 
 RUNNER = CliRunner()
@@ -49,6 +52,8 @@ def config(data: Path, tiny_encoder: Path, tmp_path: Path) -> JudgeTraining:
         out=tmp_path / "judges" / "one",
         encoder=str(tiny_encoder),
         epochs=2,
+        dev_share=0.0,
+        babble=0,
         learning_rate=2e-3,
         batch_size=16,
         max_length=32,
@@ -62,7 +67,7 @@ def test_a_judge_learns_and_what_was_saved_scores_as_recorded(config: JudgeTrain
     assert record["valid"]["accuracy"] > 0.6
     judge = load_judge(config.out)
     rows = [row for row in read_nli_rows(config.data) if row.split == "valid"]
-    assert evaluate_judge(judge, rows).accuracy == record["valid"]["accuracy"]
+    assert evaluate_judge(judge, rows) == record["valid"]
     assert judge.model.config.id2label == {0: "entailment", 1: "neutral", 2: "contradiction"}
     saved = json.loads((config.out / "judge.json").read_text())
     assert saved == record
@@ -71,6 +76,32 @@ def test_a_judge_learns_and_what_was_saved_scores_as_recorded(config: JudgeTrain
     assert f"accuracy {record['valid']['accuracy']:.3f}" in card
     assert "nli.jsonl" in card
     assert str(config.data) not in card
+
+
+def test_the_best_epoch_on_the_held_out_part_is_kept_and_calibrated(
+    config: JudgeTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs are scored 0.2, 0.9, 0.4 whatever they learnt: the second one must be what is saved."""
+    from personalign.evaluation import judge_training
+
+    real, weights, left = judge_training.evaluate_judge, [], iter([0.2, 0.9, 0.4])
+
+    def scored(judge: NliJudge, rows: Sequence[NliRow]) -> dict[str, Any]:
+        if len(weights) == 3:
+            return real(judge, rows)
+        weights.append(judge.model.classifier.weight.detach().clone())
+        return {"accuracy": next(left)}
+
+    monkeypatch.setattr(judge_training, "evaluate_judge", scored)
+    record = train_judge(replace(config, epochs=3, dev_share=0.2, babble=6))
+    judge = load_judge(config.out)
+    assert torch.equal(judge.model.classifier.weight, weights[1])
+    assert not torch.equal(weights[1], weights[2])
+    assert record["dev_accuracy_per_epoch"] == [0.2, 0.9, 0.4]
+    assert judge.temperature == record["temperature"] != 1.0
+    assert record["rows"]["babble_rows"] == 6
+    assert set(record["held_out_babble"]) == set(HELD_OUT)
+    assert f"Divide the logits by {record['temperature']:.3f}" in (config.out / "README.md").read_text()
 
 
 def test_the_seed_decides_everything(config: JudgeTraining, tmp_path: Path) -> None:
@@ -140,6 +171,7 @@ def test_the_commands_train_and_evaluate(config: JudgeTraining, tmp_path: Path) 
         [
             *("train", str(config.data), str(config.out), "--encoder", str(config.encoder)),
             *("--exclude", str(excluded), "--epochs", "1", "--max-length", "32", "--part", "a", "--json"),
+            *("--dev-share", "0", "--babble", "0"),
         ],
     )
     assert trained.exit_code == 0, trained.output
@@ -154,9 +186,50 @@ def test_the_commands_train_and_evaluate(config: JudgeTraining, tmp_path: Path) 
     assert scores["accuracy"] == result["valid"]["accuracy"]
     assert scores["confusion"] == result["valid"]["confusion"]
     assert scores["rows"] == 36
+    assert scores["files"][str(config.data)]["kind"] == "labels"
 
 
 def test_evaluating_on_a_split_that_is_not_there_names_those_that_are(config: JudgeTraining) -> None:
-    outcome = RUNNER.invoke(app, ["eval", "anything", str(config.data), "--split", "test"])
+    train_judge(replace(config, epochs=1))
+    outcome = RUNNER.invoke(app, ["eval", str(config.out), str(config.data), "--split", "test"])
     assert isinstance(outcome.exception, PersonalignError)
     assert "it has train, valid" in str(outcome.exception)
+
+
+def test_pairs_are_scored_and_kept(
+    config: JudgeTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERSONALIGN_CACHE", str(tmp_path / "cache"))
+    train_judge(config)
+    rows = [
+        {"persona": ["i like dogs", "i dislike cats"], "response": "i like fish", "id": 7},
+        {"premise": "i like dogs", "hypothesis": "i like dogs"},
+    ]
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for _ in range(2):
+        outcome = RUNNER.invoke(
+            app,
+            [
+                "score",
+                str(config.out),
+                str(pairs),
+                str(tmp_path / "out.jsonl"),
+                "--max-length",
+                "32",
+                "--force",
+                "--json",
+            ],
+        )
+        assert outcome.exit_code == 0, outcome.output
+        judged = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+        assert [len(row["verdicts"]) for row in judged] == [2, 1]
+        assert judged[0]["id"] == 7
+        for verdict in (*judged[0]["verdicts"], *judged[1]["verdicts"]):
+            shares = {label: verdict[label] for label in ("entailment", "neutral", "contradiction")}
+            assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+            assert verdict["label"] == max(shares, key=lambda label: shares[label])
+    assert (tmp_path / "cache" / "verdicts.sqlite").is_file()
+    pairs.write_text('{"persona": "x"}\n')
+    outcome = RUNNER.invoke(app, ["score", str(config.out), str(pairs), str(tmp_path / "new.jsonl")])
+    assert "line 1: expected {premise, hypothesis}" in str(outcome.exception)

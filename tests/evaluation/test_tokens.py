@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personalign.evaluation.tokens import ngrams, tokens, words, words_and_marks
+from personalign.evaluation.tokens import tokens, words, words_and_marks
 
 
 def test_english_tokens_are_cut_at_white_space_only() -> None:
@@ -25,11 +25,6 @@ def test_an_underscore_is_a_mark() -> None:
     assert words_and_marks("_foo _ a_b don't_") == ["_", "foo", "_", "a", "_", "b", "don't", "_"]
     assert words("_foo __init__ 我_x", language="zh") == ["foo", "init", "我", "x"]
     assert words("_foo") == ["foo"]
-
-
-def test_ngrams_are_counted() -> None:
-    assert ngrams(["a", "b", "a", "b"], 2) == {("a", "b"): 2, ("b", "a"): 1}
-    assert not ngrams(["a"], 2)
 
 
 @given(st.text())

@@ -36,6 +36,7 @@ def row(
 ) -> dict[str, Any]:
     return {
         "dialogue": dialogue,
+        "turn": 1,
         "persona": ["dogs", "tea"],
         "response": response,
         "gold": "i like dogs",

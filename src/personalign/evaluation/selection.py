@@ -1,26 +1,64 @@
-"""Did the system choose the persona line that the gold reply expresses? "None" is a choice like any other."""
+"""Did the system choose the persona line that the gold reply expresses? "None" is a choice like any other.
+
+A choice is right if it is among the labelled lines; a turn with several labelled lines counts as the chosen one if that
+is right, else as its first.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from personalign.errors import PersonalignError
-from personalign.evaluation.classification import classification_scores
+from personalign.evaluation.sums import Floats, Sums, mean_of
 
 NONE = 0
+"""The class of "none"; line k is class k + 1, as PAL's candidates are numbered."""
 
 
-def selection_metrics(relevant: Sequence[Sequence[int]], selected: Sequence[int | None]) -> dict[str, float]:
-    """Compare the choice of each turn with its labelled lines, `()` and None meaning "none".
+@dataclass(frozen=True, slots=True)
+class Selections:
+    """Classes [N] of the labels and of the choices. Build it with `compare_selections`."""
 
-    A choice is right if it is among the labelled lines; a turn with several labelled lines counts as the
-    chosen one if that is right, else as its first. Returns
+    truth: npt.NDArray[np.int64]
+    guess: npt.NDArray[np.int64]
 
-    - `selection/accuracy`, and `selection/accuracy_always_none`, which never choosing a line would score;
-    - `selection/macro_f1`: mean of F1 over "none" and the line numbers, as PAL's candidates are numbered;
-    - `selection/accuracy_needed`: accuracy on the turns that need a line (0 where there are none);
-    - `share_none` and `share_none_labelled`: turns on which no line was chosen, and on which none is
-      labelled.
+    def accuracy(self) -> Sums:
+        """`selection/accuracy`, PAL."""
+        return mean_of(self.truth == self.guess)
+
+    def always_none(self) -> Sums:
+        """`selection/accuracy_always_none`: what never choosing a line would score, the share labelled none."""
+        return mean_of(self.truth == NONE)
+
+    def accuracy_needed(self) -> Sums:
+        """`selection/accuracy_needed`: accuracy on the turns that are labelled with a line."""
+        return mean_of(self.truth == self.guess, self.truth != NONE)
+
+    def macro_f1(self) -> Sums:
+        """`selection/macro_f1`: mean of F1 over "none" and the line numbers that occur."""
+        classes = int(max(self.truth.max(), self.guess.max())) + 1
+        rows = np.zeros((len(self.truth), classes * classes))
+        rows[np.arange(len(rows)), self.truth * classes + self.guess] = 1
+        return Sums(rows, partial(_macro_f1, classes=classes))
+
+    def share_none(self) -> Sums:
+        """`share_none`: share of turns on which no line was chosen."""
+        return mean_of(self.guess == NONE)
+
+    def none_precision(self) -> Sums:
+        """`selection/none_precision`: share of the turns without a choice that are labelled none."""
+        return mean_of(self.truth == NONE, self.guess == NONE)
+
+    def none_recall(self) -> Sums:
+        """`selection/none_recall`: share of the turns labelled none without a choice."""
+        return mean_of(self.guess == NONE, self.truth == NONE)
+
+
+def compare_selections(relevant: Sequence[Sequence[int]], selected: Sequence[int | None]) -> Selections:
+    """Set the choice of each turn beside its labelled lines, `()` and None meaning "none".
 
     Raises PersonalignError if the lengths differ or there are no turns.
     """
@@ -29,20 +67,32 @@ def selection_metrics(relevant: Sequence[Sequence[int]], selected: Sequence[int 
             f"{len(relevant)} labelled turns stand against {len(selected)} choices; "
             "give equal numbers, at least one"
         )
-    guess = np.array([NONE if choice is None else choice + 1 for choice in selected])
-    truth = np.array(
-        [_class(lines, choice) for lines, choice in zip(relevant, selected, strict=True)], dtype=np.int64
+    return Selections(
+        np.array([_class(lines, choice) for lines, choice in zip(relevant, selected, strict=True)]),
+        np.array([NONE if choice is None else choice + 1 for choice in selected]),
     )
-    scores = classification_scores(truth, guess, class_count=int(max(truth.max(), guess.max())) + 1)
-    needed = truth != NONE
-    return {
-        "selection/accuracy": scores.accuracy,
-        "selection/accuracy_always_none": float((~needed).mean()),
-        "selection/accuracy_needed": float((truth == guess)[needed].mean()) if needed.any() else 0.0,
-        "selection/macro_f1": scores.macro_f1,
-        "share_none": float((guess == NONE).mean()),
-        "share_none_labelled": float((~needed).mean()),
-    }
+
+
+def recall_at(relevant: Sequence[Sequence[int]], probabilities: Sequence[Sequence[float]], *, k: int) -> Sums:
+    """`selection/recall@K`: share of the turns labelled with a line that have one among the K most probable lines.
+
+    `probabilities[i]`: of every line, then of none, which is no line and takes no place. A line comes after every
+    equally probable one that is not labelled.
+    """
+    hits = []
+    for lines, shares in zip(relevant, probabilities, strict=True):
+        others = [share for line, share in enumerate(shares[:-1]) if line not in lines]
+        ranks = [1 + sum(share >= shares[line] for share in others) for line in lines]
+        hits.append(float(min(ranks, default=k + 1) <= k))
+    return mean_of(hits, [len(lines) > 0 for lines in relevant])
+
+
+def _macro_f1(totals: Floats, *, classes: int) -> Floats:
+    confusion = totals.reshape(*totals.shape[:-1], classes, classes)
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    occurrences = confusion.sum(axis=-1) + confusion.sum(axis=-2)
+    f1 = np.where(occurrences > 0, 2 * hits / np.maximum(occurrences, 1), 0)
+    return np.asarray(f1.sum(axis=-1) / np.maximum((occurrences > 0).sum(axis=-1), 1))
 
 
 def _class(lines: Sequence[int], choice: int | None) -> int:

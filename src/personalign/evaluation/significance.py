@@ -1,11 +1,197 @@
-"""How far a mean could be off: resampling whole dialogues, because turns of one dialogue hang together."""
+"""How far a figure could be off, and whether two systems differ by more than chance.
 
-from collections.abc import Hashable, Sequence
+Turns of one dialogue hang together, so whole dialogues are resampled, left out or exchanged. All tests are two-sided.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from personalign.errors import PersonalignError
+from personalign.evaluation.metrics import Interval
+from personalign.evaluation.sums import Floats, Sums, aligned, mean_of
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure and its interval; NaN ends where there is one dialogue only."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float]:
+        return {"mean": self.value, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two systems on the same turns, first minus second.
+
+    - `low`, `high`: interval of the difference; `p_bootstrap`: share of paired resamples on the other side of 0,
+      doubled; `p_randomisation`: share of random exchanges of replies, dialogue by dialogue, that differ as much.
+    - `effect`: the difference in standard deviations of the dialogues' (pseudo-)differences, Cohen's d_z.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_bootstrap: float
+    p_randomisation: float
+    effect: float
+
+
+@dataclass(frozen=True, slots=True)
+class SeedTest:
+    """Two systems over seeds: the means, Student's independent t-test as the papers use it, and Cohen's d."""
+
+    first: float
+    second: float
+    p: float
+    effect: float
+    low: float
+    high: float
+
+
+def estimate(
+    seeds: Sequence[Sums],
+    groups: Sequence[Hashable],
+    *,
+    interval: Interval = "bootstrap",
+    samples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Estimate:
+    """The figure and its interval, dialogues drawn with replacement (percentiles) or left out in turn (normal).
+
+    `seeds`: the system's answers of one seed or of several, whose figures are averaged; the interval is over dialogues.
+    `groups[i]` is the dialogue of example i. Every example weighs the same, so long dialogues weigh more.
+    """
+    grouped = [_grouped(sums, groups) for sums in seeds]
+    value = _mean(sums.figure() for sums in grouped)
+    dialogues = len(grouped[0])
+    if dialogues < 2:
+        return Estimate(value, np.nan, np.nan)
+    if interval == "jackknife":
+        without = _average(grouped, Sums.without_each)
+        half = _critical(level, dialogues - 1) * _jackknife_error(without)
+        return Estimate(value, value - half, value + half)
+    weights = _draws(dialogues, samples=samples, seed=seed)
+    low, high = _percentiles(_average(grouped, lambda sums: sums.weighted(weights)), level=level)
+    return Estimate(value, low, high)
+
+
+def compare(
+    first: Sequence[Sums],
+    second: Sequence[Sums],
+    groups: Sequence[Hashable],
+    *,
+    interval: Interval = "bootstrap",
+    samples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Comparison:
+    """Paired bootstrap (Koehn 2004) and approximate randomisation (Noreen 1989), both by dialogue.
+
+    `first`, `second`: the answers of one seed or several, whose figures are averaged. Replies are exchanged between
+    seed k of the one and seed k of the other, so only systems with equally many have a `p_randomisation`.
+    Both p-values count the data themselves among the samples, so the least is 1 / (samples + 1).
+    """
+    ours, theirs = ([_grouped(sums, groups) for sums in seeds] for seeds in (first, second))
+    difference = _mean(sums.figure() for sums in ours) - _mean(sums.figure() for sums in theirs)
+    dialogues = len(ours[0])
+    if dialogues < 2:
+        return Comparison(difference, np.nan, np.nan, np.nan, np.nan, np.nan)
+    without = _average(ours, Sums.without_each) - _average(theirs, Sums.without_each)
+    weights = _draws(dialogues, samples=samples, seed=seed)
+    drawn = _average(ours, lambda sums: sums.weighted(weights)) - _average(
+        theirs, lambda sums: sums.weighted(weights)
+    )
+    if interval == "jackknife":
+        half = _critical(level, dialogues - 1) * _jackknife_error(without)
+        low, high = difference - half, difference + half
+        # Drawing dialogues twice shifts such figures; their spread around their own mean is what is left of use.
+        drawn = drawn - drawn.mean() + difference
+    else:
+        low, high = _percentiles(drawn, level=level)
+    tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    pseudo = dialogues * difference - (dialogues - 1) * without
+    spread = float(pseudo.std(ddof=1))
+    return Comparison(
+        difference,
+        low,
+        high,
+        min(1.0, 2 * (tail + 1) / (samples + 1)),
+        _p_randomisation(ours, theirs, difference, samples=samples, seed=seed),
+        difference / spread if spread > 0 else 0.0,
+    )
+
+
+def _p_randomisation(
+    ours: Sequence[Sums], theirs: Sequence[Sums], difference: float, *, samples: int, seed: int
+) -> float:
+    if len(ours) != len(theirs):
+        return np.nan
+    generator = np.random.default_rng(seed)
+    swapped = []
+    for pair in zip(ours, theirs, strict=True):
+        one, other = aligned(*pair)
+        kept = generator.integers(0, 2, size=(samples, len(one))).astype(np.float64)
+        swapped.append(_mixed(one, other, kept) - _mixed(one, other, 1 - kept))
+    # Differences that are equal but for rounding are equal.
+    as_much = np.abs(np.mean(swapped, axis=0)) >= abs(difference) * (1 - 1e-9) - 1e-12
+    return float((int(as_much.sum()) + 1) / (samples + 1))
+
+
+def compare_over_seeds(first: Sequence[float], second: Sequence[float], *, level: float = 0.95) -> SeedTest:
+    """Student's t-test of independent samples, one figure per seed and system; equal variances, as in the papers.
+
+    Raises PersonalignError for fewer than two seeds of either.
+    """
+    from scipy import stats
+
+    if len(first) < 2 or len(second) < 2:
+        raise PersonalignError(
+            f"{len(first)} and {len(second)} seeds: a t-test needs two or more of each system"
+        )
+    ours, theirs = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    freedom = len(ours) + len(theirs) - 2
+    pooled = ((len(ours) - 1) * ours.var(ddof=1) + (len(theirs) - 1) * theirs.var(ddof=1)) / freedom
+    difference = float(ours.mean() - theirs.mean())
+    if pooled == 0:
+        # All seeds alike: equal means are no difference, unequal ones a certain one.
+        p = 1.0 if difference == 0 else 0.0
+        return SeedTest(
+            float(ours.mean()), float(theirs.mean()), p, 0.0 if p else np.inf, difference, difference
+        )
+    error = float(np.sqrt(pooled * (1 / len(ours) + 1 / len(theirs))))
+    half = _critical(level, freedom) * error
+    return SeedTest(
+        float(ours.mean()),
+        float(theirs.mean()),
+        float(stats.ttest_ind(ours, theirs).pvalue),
+        difference / float(np.sqrt(pooled)),
+        difference - half,
+        difference + half,
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm 1979: p-values that keep the chance of *any* false alarm among all tests at the level. NaN stays NaN."""
+    known = [index for index, p in enumerate(p_values) if not np.isnan(p)]
+    adjusted = list(map(float, p_values))
+    worst = 0.0
+    for place, index in enumerate(sorted(known, key=lambda i: p_values[i])):
+        worst = max(worst, min(1.0, (len(known) - place) * p_values[index]))
+        adjusted[index] = worst
+    return adjusted
+
+
+def stars(p: float) -> str:
+    """`***` below .001, `**` below .01, `*` below .05."""
+    return "" if np.isnan(p) else "*" * sum(p < level for level in (0.05, 0.01, 0.001))
 
 
 def bootstrap_by_dialogue(
@@ -18,19 +204,59 @@ def bootstrap_by_dialogue(
 ) -> tuple[float, float]:
     """Percentile interval (low, high) of the mean of `values` [N], dialogues drawn with replacement.
 
-    `groups[i]`: the dialogue of `values[i]`. For the difference of two systems on the same turns, give the
-    differences per turn. Every value weighs the same, so long dialogues weigh more, as in the mean itself.
+    For the difference of two systems on the same turns, give the differences per turn.
     """
-    numbers = np.asarray(values, dtype=np.float64)
-    if numbers.ndim != 1 or len(numbers) != len(groups) or len(numbers) == 0:
-        raise PersonalignError(f"{numbers.shape} values but {len(groups)} groups; give one group per value")
-    index = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    group_of = np.array([index[group] for group in groups])
-    sums = np.bincount(group_of, weights=numbers)
-    sizes = np.bincount(group_of)
-    generator = np.random.default_rng(seed)
+    found = estimate([mean_of(values)], groups, samples=samples, seed=seed, level=level)
+    return found.low, found.high
+
+
+def _draws(dialogues: int, *, samples: int, seed: int) -> Floats:
     # How often each dialogue is drawn is all that matters: [samples, dialogues] counts.
-    draws = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=samples)
-    means = (draws @ sums) / (draws @ sizes)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    generator = np.random.default_rng(seed)
+    return generator.multinomial(dialogues, np.full(dialogues, 1 / dialogues), size=samples).astype(
+        np.float64
+    )
+
+
+def _mixed(first: Sums, second: Sums, chosen: Floats) -> Floats:
+    """[S], the figure with dialogue d taken from `first` where chosen[s, d] is 1, from `second` where it is 0."""
+    from scipy import sparse
+
+    if hasattr(first.rows, "toarray"):
+        stacked = sparse.vstack([first.rows, second.rows]).tocsr()
+    else:
+        stacked = np.concatenate([first.rows, second.rows])
+    return Sums(stacked, first.value, first.columns).weighted(np.concatenate([chosen, 1 - chosen], axis=1))
+
+
+def _percentiles(drawn: Floats, *, level: float) -> tuple[float, float]:
+    if np.isnan(drawn).all():
+        return np.nan, np.nan
+    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _jackknife_error(without: Floats) -> float:
+    count = len(without)
+    return float(np.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum()))
+
+
+def _critical(level: float, freedom: int) -> float:
+    from scipy import stats
+
+    return float(stats.t.ppf((1 + level) / 2, freedom))
+
+
+def _grouped(sums: Sums, groups: Sequence[Hashable]) -> Sums:
+    if len(sums) != len(groups) or not groups:
+        raise PersonalignError(f"{len(sums)} values but {len(groups)} groups; give one group per value")
+    return sums.grouped(groups)
+
+
+def _average(seeds: Sequence[Sums], figures: Callable[[Sums], Floats]) -> Floats:
+    mean: Floats = np.mean([figures(sums) for sums in seeds], axis=0)
+    return mean
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))

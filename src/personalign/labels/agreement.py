@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from personalign.errors import PersonalignError
-from personalign.evaluation.selection import selection_metrics
+from personalign.evaluation.selection import compare_selections
 from personalign.labels.labeller import LineScores
 
 DialogueLabels = Sequence[Sequence[int]]
@@ -44,18 +44,18 @@ def compare(given: Sequence[DialogueLabels], predicted: Sequence[DialogueLabels]
         raise PersonalignError(
             "the given and the predicted labels are not for the same turns; label the same file"
         )
-    scores = selection_metrics(
+    scores = compare_selections(
         [lines for dialogue in given for lines in dialogue],
         [lines[0] if lines else None for dialogue in predicted for lines in dialogue],
     )
     return Agreement(
         turns=sum(sizes[0]),
-        accuracy=scores["selection/accuracy"],
-        accuracy_always_none=scores["selection/accuracy_always_none"],
-        accuracy_needed=scores["selection/accuracy_needed"],
-        macro_f1=scores["selection/macro_f1"],
-        share_none=scores["share_none"],
-        share_none_given=scores["share_none_labelled"],
+        accuracy=scores.accuracy().figure(),
+        accuracy_always_none=scores.always_none().figure(),
+        accuracy_needed=scores.accuracy_needed().figure(),
+        macro_f1=scores.macro_f1().figure(),
+        share_none=scores.share_none().figure(),
+        share_none_given=scores.always_none().figure(),
     )
 
 

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from personalign._files import whole_folder, write_json, write_jsonl, write_text
@@ -499,7 +498,7 @@ class PalRun:
         ]
         responses, lines = [reply for reply, _ in asked], [line for _, line in asked]
         return {
-            name: float(np.mean(judge_consistency(judge, responses, lines).entailed()))
+            name: judge_consistency(judge, responses, lines).entail_rate().figure()
             for name, judge in judges.items()
         }
 

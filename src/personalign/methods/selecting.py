@@ -68,6 +68,6 @@ def c_score_on(
         scored = judge_consistency(
             judge, [item.text for item in responses], [personas[item.dialogue] for item in responses]
         )
-        return float(scored.c_score_max().mean())
+        return scored.c_score_max().figure()
 
     return validate

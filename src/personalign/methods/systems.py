@@ -10,13 +10,10 @@ from personalign.data.dialogue import Dialogue
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Response, Selection, respond
 from personalign.decoding.selection import Strategy
-from personalign.evaluation.consistency import judge_consistency
+from personalign.evaluation.answers import Answers, Question, Reply
 from personalign.evaluation.judge import Judge
-from personalign.evaluation.metrics import text_metrics
-from personalign.evaluation.perplexity import perplexity_per_token
-from personalign.evaluation.selection import selection_metrics
-from personalign.evaluation.significance import bootstrap_by_dialogue
-from personalign.evaluation.text_overlap import copied_share
+from personalign.evaluation.metrics import METRICS, PAL_TEXT, missing
+from personalign.evaluation.significance import estimate
 from personalign.methods.recipe import Language
 from personalign.models import LoadedModel, autocast
 from personalign.prompts import UNSELECTED, Prompter
@@ -25,6 +22,17 @@ from personalign.training.step import forward_trees
 from personalign.trees import batches_under
 
 Row = dict[str, Any]
+_PLAIN = (
+    *PAL_TEXT,
+    "copy_rate",
+    "ppl/token",
+    "selection/accuracy",
+    "selection/accuracy_always_none",
+    "selection/accuracy_needed",
+    "selection/macro_f1",
+    "share_none",
+)
+_CONSISTENCY = ("c_score/max", "c_score/sum", "entail_rate", "contradict_rate")
 SELECTING: frozenset[Strategy] = frozenset({"predicted", "random", "oracle"})
 
 
@@ -110,65 +118,74 @@ def gold_rows(dialogues: Sequence[Dialogue]) -> list[Row]:
 def evaluate(
     rows: Sequence[Row], judges: Mapping[str, Judge], *, language: Language, bootstrap: int, seed: int
 ) -> dict[str, Any]:
-    """Every metric of a system, under its exact name; consistency per judge, over all turns and by label.
+    """Every metric of PAL's tables, under its exact name; consistency per judge, over all turns and by label.
 
     Turns labelled with a line and turns labelled none are also scored apart, since systems that do not select can be
     compared with those that do only there. `recall` is the share of labelled turns whose reply the judge finds to
     entail the labelled line. Intervals are 95 % bootstraps by dialogue.
     """
-    responses = [row["response"] for row in rows]
-    gold = [row["gold"] for row in rows]
-    personas = [row["persona"] for row in rows]
-    groups = [row["dialogue"] for row in rows]
-    result: dict[str, Any] = {"turns": len(rows), **text_metrics(responses, gold, language=language)}
-    copies = [copied_share(r, p, language=language) for r, p in zip(responses, personas, strict=True)]
-    result["copy_rate"] = sum(copies) / len(copies)
-    if "gold_nll" in rows[0]:
-        result["ppl/token"] = perplexity_per_token(
-            [row["gold_nll"] for row in rows], [row["gold_tokens"] for row in rows]
-        )
-    labelled = [row["relevant"] is not None for row in rows]
-    if all(labelled) and all(row["selects"] for row in rows):
-        result.update(selection_metrics([row["relevant"] for row in rows], [row["selected"] for row in rows]))
+    answers = answers_of(rows, language=language)
+    result: dict[str, Any] = {"turns": len(rows)}
+    for name in _PLAIN:
+        if not missing(answers, METRICS[name]):
+            result[name] = METRICS[name].measure(answers).figure()
+    if "share_none" in result:  # to be read beside it, and only there
+        result["share_none_labelled"] = METRICS["share_none_labelled"].measure(answers).figure()
     for name, judge in judges.items():
-        result[f"judge:{name}"] = _consistency(rows, judge, groups, bootstrap=bootstrap, seed=seed)
+        judged = answers_of(rows, language=language, judge=judge)
+        result[f"judge:{name}"] = _consistency(judged, bootstrap=bootstrap, seed=seed)
     return result
 
 
-def _consistency(
-    rows: Sequence[Row], judge: Judge, groups: Sequence[str], *, bootstrap: int, seed: int
-) -> dict[str, Any]:
-    scored = judge_consistency(judge, [row["response"] for row in rows], [row["persona"] for row in rows])
-    values = {
-        "c_score/max": scored.c_score_max(),
-        "c_score/sum": scored.c_score_sum(),
-        "entail_rate": scored.entailed(),
-        "contradict_rate": scored.contradicted(),
-    }
-    needs = [bool(row["relevant"]) for row in rows]
-    parts = {"all": [True] * len(rows)}
-    if all(row["relevant"] is not None for row in rows):
-        parts |= {"needs_line": needs, "needs_none": [not need for need in needs]}
-    result: dict[str, Any] = {}
-    for part, mask in parts.items():
-        kept = [index for index, wanted in enumerate(mask) if wanted]
-        if not kept:
-            continue
-        for metric, per_reply in values.items():
-            chosen = per_reply[kept]
-            low, high = bootstrap_by_dialogue(
-                chosen, [groups[index] for index in kept], samples=bootstrap, seed=seed
+def answers_of(rows: Sequence[Row], *, language: Language, judge: Judge | None = None) -> Answers:
+    """What a run wrote of a system, as the metrics take it."""
+    return Answers(
+        [
+            Question(
+                row["dialogue"],
+                row["turn"],
+                tuple(row["persona"]),
+                gold=row["gold"],
+                relevant=None if row["relevant"] is None else tuple(row["relevant"]),
             )
-            result[f"{metric}/{part}"] = {"mean": float(chosen.mean()), "low": low, "high": high}
-    if any(needs):
-        hit = [
-            float(scored.signs[index][row["relevant"][0]] == 1)  # the sign of entailment
-            for index, row in enumerate(rows)
-            if row["relevant"]
-        ]
-        held = [row["dialogue"] for row in rows if row["relevant"]]
-        low, high = bootstrap_by_dialogue(hit, held, samples=bootstrap, seed=seed)
-        result["recall"] = {"mean": sum(hit) / len(hit), "low": low, "high": high}
+            for row in rows
+        ],
+        [
+            Reply(
+                row["response"],
+                selects=row["selects"],
+                line=row["selected"],
+                gold_nll=row.get("gold_nll"),
+                gold_tokens=row.get("gold_tokens"),
+            )
+            for row in rows
+        ],
+        language=language,
+        judge=judge,
+    )
+
+
+def _consistency(answers: Answers, *, bootstrap: int, seed: int) -> dict[str, Any]:
+    every = list(range(len(answers)))
+    parts = {"all": every}
+    if all(question.relevant is not None for question in answers.questions):
+        needs = [bool(question.relevant) for question in answers.questions]
+        parts |= {
+            "needs_line": [index for index in every if needs[index]],
+            "needs_none": [index for index in every if not needs[index]],
+        }
+    groups = answers.dialogues
+    result: dict[str, Any] = {}
+    for part, kept in parts.items():
+        names = [*_CONSISTENCY, *(["recall"] if part == "needs_line" else [])]
+        for name in names if kept else ():
+            found = estimate(
+                [METRICS[name].measure(answers).of(kept)],
+                [groups[index] for index in kept],
+                samples=bootstrap,
+                seed=seed,
+            )
+            result[name if name == "recall" else f"{name}/{part}"] = found.as_dict()
     return result
 
 

@@ -219,7 +219,9 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _interval(value: Mapping[str, float] | None) -> str:
-    if value is None:
+def _interval(value: Mapping[str, float | None] | None) -> str:
+    if value is None or value["mean"] is None:
         return "-"
+    if value["low"] is None or value["high"] is None:  # one dialogue has no interval
+        return f"{value['mean']:.3f}"
     return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"

@@ -1,0 +1,87 @@
+"""CLV's Con.Score and Coh-Con.Score (Tang et al. 2023): one classifier over persona, context and reply.
+
+Its three classes are: 0 the reply is inconsistent with the persona, 1 it is consistent only, 2 it is consistent and
+coherent with the context. The authors fine-tuned XLM-R on such triples; any sequence classifier with three classes in
+this order serves here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from personalign.errors import PersonalignError
+from personalign.evaluation.sums import Sums, mean_of
+
+CLASSES = 3
+Triple = tuple[Sequence[str], Sequence[str], str]
+"""Persona lines, messages of the context, reply."""
+
+
+class CoherenceJudge(Protocol):
+    def classes(self, triples: Sequence[Triple]) -> list[int]: ...
+
+
+def triple_text(triple: Triple) -> str:
+    """`[PERSONA] lines [CONTEXT] messages [RESPONSE] reply`, as CLV writes it."""
+    persona, context, reply = triple
+    return f"[PERSONA] {' '.join(persona)} [CONTEXT] {' '.join(context)} [RESPONSE] {reply}"
+
+
+def consistent(classes: Sequence[int]) -> Sums:
+    """`con/clv`: share of classes 1 and 2."""
+    return mean_of([float(number > 0) for number in classes])
+
+
+def coherent(classes: Sequence[int]) -> Sums:
+    """`coh_con/clv`: share of class 2."""
+    return mean_of([float(number == CLASSES - 1) for number in classes])
+
+
+@dataclass(frozen=True, slots=True)
+class CoherenceModel:
+    """A sequence classifier as CLV's judge. Build it with `load_coherence_judge`."""
+
+    model: Any
+    tokenizer: Any
+    batch_size: int = 64
+    max_length: int = 512
+
+    def classes(self, triples: Sequence[Triple]) -> list[int]:
+        """Equal triples are judged once, in batches of like length."""
+        import torch
+
+        texts = [triple_text(triple) for triple in triples]
+        distinct = sorted(set(texts), key=lambda text: (len(text), text))
+        found: dict[str, int] = {}
+        with torch.inference_mode():
+            for start in range(0, len(distinct), self.batch_size):
+                some = distinct[start : start + self.batch_size]
+                inputs = self.tokenizer(
+                    some, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
+                )
+                logits = self.model(**inputs.to(self.model.device)).logits
+                found |= dict(zip(some, logits.argmax(-1).tolist(), strict=True))
+        return [found[text] for text in texts]
+
+
+def load_coherence_judge(folder: Path | str, *, max_length: int = 512) -> CoherenceModel:
+    """From a folder or hub id, in fp32. Raises PersonalignError for what cannot be loaded or has not three classes."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from personalign.models.hub import hub_arguments
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **hub_arguments(folder))
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, **hub_arguments(folder)
+        )
+    except (OSError, ValueError) as error:
+        raise PersonalignError(f"'{folder}' cannot be loaded as a judge: {error}") from error
+    if model.config.num_labels != CLASSES:
+        raise PersonalignError(
+            f"'{folder}' has {model.config.num_labels} classes; this judge needs three: inconsistent, consistent, "
+            "consistent and coherent"
+        )
+    return CoherenceModel(model.eval(), tokenizer, max_length=max_length)
