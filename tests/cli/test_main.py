@@ -71,7 +71,19 @@ def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
 
 
 def test_the_commands_are_these() -> None:
-    assert list(COMMANDS) == ["quickstart", "run", "recipes", "chat", "data", "judge", "merge"]
+    assert list(COMMANDS) == [
+        "quickstart",
+        "run",
+        "recipes",
+        "chat",
+        "data",
+        "judge",
+        "rank",
+        "evaluate",
+        "report",
+        "metrics",
+        "merge",
+    ]
 
 
 def test_help_names_every_command_with_its_line() -> None:

@@ -46,6 +46,15 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             subcommands=MappingProxyType({"label": "personalign.cli.label:label"}),
         ),
         "judge": Command("personalign.cli.judge:app", "Train and evaluate judges of consistency."),
+        "rank": Command("personalign.cli.rank:rank", "Rank candidate replies: hits@1 and reciprocal rank."),
+        "evaluate": Command(
+            "personalign.cli.evaluate:evaluate",
+            "Score any system's predictions, with intervals and tests.",
+        ),
+        "report": Command(
+            "personalign.cli.report:report", "Write a report on runs or predictions, as a page and as tables."
+        ),
+        "metrics": Command("personalign.cli.metrics:app", "List and explain the metrics."),
         "merge": Command("personalign.cli.merge:merge", "Merge an adapter into its backbone."),
     }
 )

@@ -1,0 +1,170 @@
+"""`personalign evaluate`: score any system's predictions, and hold systems against one another."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from personalign.cli._counting import counting
+from personalign.cli._output import emit_json, message_console, output_console
+from personalign.cli._systems import named_files, opened_coherence_judge, opened_judge
+from personalign.data.formats import Format, read_dialogues
+from personalign.errors import PersonalignError
+from personalign.evaluation.answers import Answers
+from personalign.evaluation.evaluate import Evaluation, Part, Settings
+from personalign.evaluation.evaluate import evaluate as evaluate_systems
+from personalign.evaluation.metrics import find_metrics
+from personalign.evaluation.predictions import questions_of, read_predictions
+from personalign.evaluation.tokens import Language
+
+
+def evaluate(
+    predictions: Annotated[
+        list[str],
+        typer.Argument(
+            help="[NAME=]FILE of one system, or FILE,FILE,... of its seeds: JSON Lines {dialogue, turn, response} in "
+            "any order, or plain lines in the order of the data.",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[Path, typer.Option(help="The dialogues that were answered.")],
+    format: Annotated[
+        Format | None, typer.Option("--format", help="Format of the data; recognised when left out.")
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(help="Metrics by name, repeatable or joined by commas; all when left out."),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Judge of consistency: a folder, a hub id, or `oracle` for the synthetic corpus."),
+    ] = None,
+    coherence_judge: Annotated[
+        str | None, typer.Option(help="CLV's judge of persona, context and reply: a folder or hub id.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Name of the system that the others are tested against.")
+    ] = None,
+    part: Annotated[
+        Part, typer.Option(help="Which turns: those labelled with a line, or labelled none.")
+    ] = "all",
+    language: Annotated[Language, typer.Option(help="zh counts characters, zh-word words.")] = "en",
+    samples: Annotated[int, typer.Option(min=100, help="Resamples of every interval and test.")] = 1000,
+    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.95,
+    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+) -> None:
+    """Score predictions of any systems on the same turns, with intervals, and with tests against one of them.
+
+    Metrics that lack what they need are left out, and it is said why. Stars: * p < .05, ** p < .01, *** p < .001 after
+    Holm's correction for every test of the table, by the t-test over seeds where both systems have several, else by
+    approximate randomisation over dialogues.
+    """
+    chosen = (
+        None if metrics is None else find_metrics([n for part_ in metrics for n in part_.split(",") if n])
+    )
+    questions = questions_of(read_dialogues(data, format=format))
+    if not questions:
+        raise PersonalignError(f"{data} has no assistant turn; there is nothing to answer")
+    named = named_files(predictions)
+    opened = opened_judge(judge, language=language)
+    coherence = opened_coherence_judge(coherence_judge)
+    systems = {
+        name: [
+            Answers(
+                questions,
+                read_predictions(file, questions),
+                language=language,
+                judge=opened,
+                coherence=coherence,
+            )
+            for file in files
+        ]
+        for name, files in named.items()
+    }
+    steps = sum(len(files) for files in named.values()) * (len(chosen) if chosen else 1)
+    with counting("measuring") as report:
+        done = 0
+
+        def tell(_: str) -> None:
+            nonlocal done
+            done += 1
+            report(min(done, steps), steps)
+
+        found = evaluate_systems(
+            systems,
+            metrics=chosen,
+            against=against,
+            settings=Settings(samples=samples, seed=seed, level=level, part=part),
+            tell=tell if chosen else None,
+        )
+    _print(found, level=level)
+    if as_json:
+        emit_json(as_object(found, settings=Settings(samples, seed, level, part), judge=judge, data=data))
+
+
+def as_object(found: Evaluation, *, settings: Settings, judge: str | None, data: Path) -> dict[str, Any]:
+    """An evaluation as plain values."""
+    return {
+        "data": data,
+        "judge": judge,
+        "turns": found.turns,
+        "dialogues": found.dialogues,
+        "settings": settings,
+        "systems": {
+            name: {
+                metric: {**score.estimate.as_dict(), "seeds": list(score.per_seed)}
+                for metric, score in scores.items()
+            }
+            for name, scores in found.scores.items()
+        },
+        "against": found.against,
+        "differences": {
+            name: {
+                metric: {
+                    **_fields(difference.comparison),
+                    "over_seeds": None if difference.over_seeds is None else _fields(difference.over_seeds),
+                    "p": difference.p,
+                    "p_holm": difference.p_holm,
+                }
+                for metric, difference in differences.items()
+            }
+            for name, differences in found.differences.items()
+        },
+        "left_out": dict(found.left_out),
+    }
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    import dataclasses
+
+    return dataclasses.asdict(value)
+
+
+def _print(found: Evaluation, *, level: float) -> None:
+    from rich.table import Table
+
+    console = output_console()
+    names = list(found.scores)
+    metrics = list(dict.fromkeys(metric for scores in found.scores.values() for metric in scores))
+    title = f"{found.turns:,} turns of {found.dialogues:,} dialogues, {level:.0%} intervals by dialogue"
+    if found.against is not None:
+        title += f"; stars: differs from {found.against}"
+    table = Table("metric", *names, title=title)
+    for metric in metrics:
+        table.add_row(metric, *(_cell(found, name, metric) for name in names))
+    console.print(table)
+    remarks = message_console()
+    for metric, why in found.left_out.items():
+        remarks.print(f"left out: {metric}: {why}", markup=False, soft_wrap=True)
+
+
+def _cell(found: Evaluation, name: str, metric: str) -> str:
+    score = found.scores[name].get(metric)
+    if score is None:
+        return "-"
+    estimate = score.estimate
+    digits = 2 if abs(estimate.value) >= 10 else 3
+    difference = found.differences.get(name, {}).get(metric)
+    mark = "" if difference is None else difference.stars
+    return f"{estimate.value:.{digits}f}{mark} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"

@@ -1,0 +1,148 @@
+"""`personalign evaluate` and `personalign metrics`: what they print and refuse."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from personalign._files import write_jsonl
+from personalign.cli.main import build_app
+from personalign.data.dialogue import Dialogue, Turn
+from personalign.data.formats import write_dialogues
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(build_app(), [str(argument) for argument in arguments], env={"COLUMNS": "160"})
+
+
+def last_json(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    dialogues = [
+        Dialogue(
+            f"d{index}",
+            ("i keep bees .",),
+            (
+                Turn("user", "pets ?"),
+                Turn("assistant", f"{index} bees ."),
+                Turn("user", "hm"),
+                Turn("assistant", "yes ."),
+            ),
+            relevant=((0,), ()),
+        )
+        for index in range(12)
+    ]
+    write_dialogues(tmp_path / "data.jsonl", dialogues)
+    for name, reply in (("good", "{} bees ."), ("bad", "no idea {}"), ("worse", "no")):
+        rows = [
+            {"dialogue": f"d{index}", "turn": turn, "response": reply.format(index) if turn == 1 else "yes ."}
+            for index in range(12)
+            for turn in (1, 3)
+        ]
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
+    return tmp_path
+
+
+def test_systems_are_scored_and_tested_against_one(folder: Path) -> None:
+    result = run(
+        "evaluate", folder / "good.jsonl", f"base={folder / 'bad.jsonl'}", "--data", folder / "data.jsonl",
+        "--metrics", "f1,bleu-1/coco", "--metrics", "length", "--against", "base", "--json",
+    )  # fmt: skip
+    found = last_json(result)
+    assert found["turns"] == 24
+    assert set(found["systems"]) == {"good", "base"}
+    assert found["systems"]["good"]["f1/convai2"]["mean"] == pytest.approx(100)
+    difference = found["differences"]["good"]["f1/convai2"]
+    assert difference["difference"] == pytest.approx(30)
+    assert difference["p_holm"] < 0.05
+    assert "100.00** [100.00, 100.00]" in result.stdout
+    assert "24 turns of 12 dialogues" in result.stdout
+
+
+def test_all_metrics_by_default_and_what_is_missing_is_said(folder: Path) -> None:
+    result = run("evaluate", folder / "good.jsonl", "--data", folder / "data.jsonl", "--json")
+    found = last_json(result)
+    assert found["systems"]["good"]["rouge-l/coco"]["mean"] == pytest.approx(100)
+    assert found["left_out"]["ppl/token"] == "good lacks 'gold_nll' and 'gold_tokens' in every prediction"
+    assert "left out: hits@1" in result.stderr
+    assert "bleu-1/idl_legacy_char" not in found["systems"]["good"]
+
+
+def test_a_part_and_seeds(folder: Path) -> None:
+    files = f"two={folder / 'bad.jsonl'},{folder / 'worse.jsonl'}"
+    found = last_json(
+        run(
+            "evaluate",
+            files,
+            "--data",
+            folder / "data.jsonl",
+            "--metrics",
+            "length",
+            "--part",
+            "needs_line",
+            "--json",
+        )
+    )
+    assert found["turns"] == 12
+    assert found["systems"]["two"]["length/tokens"]["seeds"] == [3.0, 1.0]
+    assert found["systems"]["two"]["length/tokens"]["mean"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.jsonl"], "missing.jsonl is no file"),
+        (["{0}/good.jsonl", "--metrics", "blue-1"], "there is no metric 'blue-1'"),
+        (["{0}/good.jsonl", "--against", "x"], "'x' is none of the systems: good"),
+        (["{0}/good.jsonl", "{0}/good.jsonl"], "two systems are called 'good'"),
+        (["{0}/data.jsonl"], "data.jsonl does not fit the data"),
+        (["{0}/good.jsonl", "--judge", "nobody"], "there is no judge 'nobody'"),
+    ],
+)
+def test_mistakes_are_one_message(folder: Path, arguments: list[str], message: str) -> None:
+    given = [argument.format(folder) for argument in arguments]
+    result = run("evaluate", *given, "--data", folder / "data.jsonl")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+
+
+def test_the_synthetic_oracle_judges(tmp_path: Path) -> None:
+    from personalign.data.synthetic import generate
+
+    test = list(generate("en", seed=1, people={"test": 20}).test)
+    write_dialogues(tmp_path / "data.jsonl", test)
+    golds = [
+        message.content for dialogue in test for message in dialogue.messages if message.role == "assistant"
+    ]
+    (tmp_path / "gold.txt").write_text("\n".join(golds) + "\n", encoding="utf-8")
+    found = last_json(
+        run(
+            "evaluate",
+            tmp_path / "gold.txt",
+            "--data",
+            tmp_path / "data.jsonl",
+            "--judge",
+            "oracle",
+            "--json",
+        )
+    )["systems"]["gold"]
+    assert found["recall"]["mean"] == 1.0
+    assert found["contradict_rate"]["mean"] == 0.0
+    assert found["self_contradiction/reply"]["mean"] == 0.0
+    assert 0 < found["entail_rate"]["mean"] < 1
+
+
+def test_metrics_are_listed_and_shown() -> None:
+    listed = last_json(run("metrics", "list", "--json"))["metrics"]
+    assert {"bleu-4/sacrebleu", "c_score/max", "hits@1"} <= {metric["name"] for metric in listed}
+    result = run("metrics", "show", "bleu-4", "distinct-1/corpus")
+    assert "smooth:exp" in result.stdout
+    assert "jackknife by dialogue" in result.stdout
+    assert run("metrics", "show", "bleu-9").exit_code == 1

@@ -1,0 +1,90 @@
+import math
+
+import pytest
+
+from personalign.errors import PersonalignError
+from personalign.evaluation.answers import Answers, Question, Reply
+from personalign.evaluation.evaluate import Settings, evaluate
+from personalign.evaluation.metrics import find_metrics
+
+QUESTIONS = [
+    Question(
+        f"d{index // 2}",
+        index % 2 * 2 + 1,
+        ("i fish",),
+        gold=f"reply {index}",
+        relevant=(0,) if index % 2 else (),
+    )
+    for index in range(20)
+]
+
+
+def answers(*texts: str) -> Answers:
+    return Answers(QUESTIONS, [Reply(text) for text in texts])
+
+
+GOOD = answers(*[question.gold or "" for question in QUESTIONS])
+BAD = answers(*["no idea"] * 20)
+METRICS = find_metrics(["bleu-1/coco", "f1/convai2", "length/tokens", "hits@1"])
+
+
+def test_figures_intervals_and_what_is_left_out() -> None:
+    found = evaluate({"good": [GOOD], "bad": [BAD]}, metrics=METRICS)
+    assert (found.turns, found.dialogues) == (20, 10)
+    assert found.scores["good"]["f1/convai2"].estimate.value == pytest.approx(100)
+    assert found.scores["bad"]["f1/convai2"].estimate.value == 0
+    assert set(found.left_out) == {"hits@1"}
+    assert "'rank'" in found.left_out["hits@1"]
+    assert found.differences == {}
+
+
+def test_a_part_is_scored_alone() -> None:
+    half = answers(*[(question.gold or "") if question.relevant else "no" for question in QUESTIONS])
+    metrics = find_metrics(["f1/convai2"])
+    for part, expected in (("needs_line", 100.0), ("needs_none", 0.0), ("all", 50.0)):
+        found = evaluate({"half": [half]}, metrics=metrics, settings=Settings(part=part))  # type: ignore[arg-type]
+        assert found.scores["half"]["f1/convai2"].estimate.value == pytest.approx(expected)
+
+
+def test_differences_are_corrected_over_the_whole_table() -> None:
+    found = evaluate(
+        {"good": [GOOD], "bad": [BAD]}, metrics=METRICS, against="bad", settings=Settings(samples=9999)
+    )
+    differences = found.differences["good"]
+    assert set(differences) == {"bleu-1/coco", "f1/convai2", "length/tokens"}
+    f1 = differences["f1/convai2"]
+    # Only the exchange of no dialogue, and that of all ten, differ as much: two of 1,024.
+    assert f1.p == pytest.approx(2 / 1024, abs=0.0015)
+    assert f1.p_holm == pytest.approx(3 * f1.p)
+    assert differences["length/tokens"].p_holm == 1.0
+    assert f1.over_seeds is None
+
+
+def test_seeds_are_tested_against_seeds() -> None:
+    worse = answers("no", *[question.gold or "" for question in QUESTIONS[1:]])
+    found = evaluate(
+        {"ours": [GOOD, worse], "theirs": [BAD, BAD]}, metrics=find_metrics(["f1/convai2"]), against="theirs"
+    )
+    score = found.scores["ours"]["f1/convai2"]
+    assert score.per_seed == pytest.approx((100, 95))
+    assert score.estimate.value == pytest.approx(97.5)
+    difference = found.differences["ours"]["f1/convai2"]
+    assert difference.over_seeds is not None
+    assert difference.p == difference.over_seeds.p
+    assert difference.stars == "***"
+
+
+def test_unequal_turns_and_unknown_names_are_refused() -> None:
+    other = Answers(QUESTIONS[1:], [Reply("x")] * 19)
+    with pytest.raises(PersonalignError, match="b answers other turns than a"):
+        evaluate({"a": [GOOD], "b": [other]}, metrics=METRICS)
+    with pytest.raises(PersonalignError, match="'c' is none of the systems: a"):
+        evaluate({"a": [GOOD]}, metrics=METRICS, against="c")
+    unlabelled = Answers([Question("x", 1, (), gold="y")], [Reply("y")])
+    with pytest.raises(PersonalignError, match="'relevant' for every dialogue"):
+        evaluate({"a": [unlabelled]}, metrics=METRICS, settings=Settings(part="needs_line"))
+
+
+def test_one_dialogue_has_figures_without_intervals() -> None:
+    found = evaluate({"a": [Answers(QUESTIONS[:2], [Reply("x")] * 2)]}, metrics=METRICS)
+    assert math.isnan(found.scores["a"]["bleu-1/coco"].estimate.low)
