@@ -1,5 +1,6 @@
-"""`personalign judge train | eval`: make an NLI judge, and say how good one is."""
+"""`personalign judge train | eval | score`: make an NLI judge, say how good one is, and use it on pairs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 app = typer.Typer(
-    help="Train and evaluate judges of consistency.", no_args_is_help=True, add_completion=False
+    help="Train, evaluate and use judges of consistency.", no_args_is_help=True, add_completion=False
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
@@ -23,6 +24,13 @@ Dtype = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:0 or mps.")]
 MaxLength = Annotated[int, typer.Option(min=8, help="Tokens of premise and hypothesis together.")]
+JudgeName = Annotated[
+    str,
+    typer.Argument(
+        help="Folder or hub id of a three-class NLI model, `oracle` for the synthetic corpus, or llm:MODEL at "
+        "OPENAI_BASE_URL."
+    ),
+]
 
 
 @app.command()
@@ -34,12 +42,21 @@ def train(
     encoder: Annotated[
         str | None, typer.Option(help="Folder or hub id to fine-tune; default: the offline MiniLM.")
     ] = None,
+    more: Annotated[
+        list[Path] | None, typer.Option(help="Another NLI file whose training rows join; repeatable.")
+    ] = None,
     entailed_pairs: Annotated[
         Path | None,
         typer.Option(help="More entailed rows {persona, response}; neutral ones are made from them."),
     ] = None,
     max_entailed: Annotated[int, typer.Option(min=0, help="At most so many entailed pairs.")] = 6000,
     max_neutral: Annotated[int, typer.Option(min=0, help="At most so many random neutral pairs.")] = 4000,
+    facts: Annotated[
+        list[Path] | None,
+        typer.Option(help="Sentences with triples {text, triples}, to make rows from; repeatable."),
+    ] = None,
+    max_facts: Annotated[int, typer.Option(min=0, help="At most so many rows from facts.")] = 20_000,
+    babble: Annotated[int, typer.Option(min=0, help="Rows of word salad, as neutral.")] = 4000,
     exclude: Annotated[
         list[Path] | None,
         typer.Option(
@@ -50,7 +67,11 @@ def train(
         Literal["a", "b", "all"],
         typer.Option(help="Half of the data, for a second judge; no premise in both."),
     ] = "all",
-    epochs: Annotated[int, typer.Option(min=1)] = 4,
+    dev_share: Annotated[
+        float,
+        typer.Option(min=0.0, max=0.5, help="Of the training premises, to choose epoch and temperature on."),
+    ] = 0.08,
+    epochs: Annotated[int, typer.Option(min=1, help="At most; the best one is kept.")] = 4,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = 1e-4,
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     max_length: MaxLength = 128,
@@ -71,6 +92,11 @@ def train(
         data=data,
         out=out,
         encoder=encoder,
+        more=tuple(more or ()),
+        facts=tuple(facts or ()),
+        max_facts=max_facts,
+        babble=babble,
+        dev_share=dev_share,
         entailed_pairs=entailed_pairs,
         max_entailed=max_entailed,
         max_neutral=max_neutral,
@@ -90,6 +116,12 @@ def train(
     for name, count in record["rows"].items():
         console.print(f"{count:>7,}  {name.replace('_', ' ')}")
     console.print(_table(record["valid"]))
+    _print_figures(
+        {
+            "temperature": record["temperature"],
+            **{f"babble, {k}": v for k, v in record["held_out_babble"].items()},
+        }
+    )
     console.print(f"saved in {out}", markup=False)
     if json:
         emit_json({"out": out, **record})
@@ -97,37 +129,119 @@ def train(
 
 @app.command(name="eval")
 def evaluate(
-    judge: Annotated[str, typer.Argument(help="Folder or hub id of a three-class NLI model.")],
+    judge: JudgeName,
     data: Annotated[
-        Path, typer.Argument(help="NLI rows {premise, hypothesis, label, split}, JSON or JSON Lines.")
+        list[Path],
+        typer.Argument(
+            help="Files to measure on: NLI rows, DialogueNLI's ranking sets, published entail_scores, CDConv or KvPI."
+        ),
     ],
-    split: Annotated[str, typer.Option(help="Which rows of the file.")] = "valid",
-    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    split: Annotated[str, typer.Option(help="Which rows of a file of labelled pairs.")] = "valid",
     max_length: MaxLength = 128,
     dtype: Dtype = "float32",
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
-    """Accuracy, macro-F1 and confusion matrix of a judge on labelled rows."""
-    from personalign.evaluation.judge import LABELS
-    from personalign.evaluation.judge_training import evaluate_judge
-    from personalign.evaluation.nli_data import read_nli_rows
-    from personalign.evaluation.nli_judge import load_judge
+    """How good a judge is, on one file or several: accuracy, calibration, ranking, agreement, by what the rows hold."""
+    from personalign.evaluation.judge_checks import check_judge
 
     quieten()
-    all_rows = read_nli_rows(data)
-    rows = [row for row in all_rows if row.split == split]
-    if not rows:
-        splits = ", ".join(sorted({row.split for row in all_rows}))
-        raise PersonalignError(f"{data} has no rows of split '{split}'; it has {splits}: give --split")
-    with counting("judging") as report:
-        loaded = load_judge(
-            judge, batch_size=batch_size, max_length=max_length, dtype=dtype, device=device, progress=report
-        )
-        scores = evaluate_judge(loaded, rows).as_dict(LABELS)
-    output_console().print(_table(scores))
+    found: dict[str, Any] = {}
+    for file in data:
+        with counting(f"judging {file.name}") as report:
+            opened = _opened(judge, max_length=max_length, dtype=dtype, device=device, progress=report)
+            found[str(file)] = check_judge(opened, file, split=split)
+    console = output_console()
+    for name, result in found.items():
+        console.print(f"{name}: {result['rows']:,} rows", markup=False, style="bold")
+        if "confusion" in result:
+            console.print(_table(result))
+        _print_figures(result)
     if json:
-        emit_json({"judge": judge, "data": data, "split": split, "rows": len(rows), **scores})
+        emit_json({"judge": judge, "files": found, **(next(iter(found.values())) if len(found) == 1 else {})})
+
+
+@app.command()
+def score(
+    judge: JudgeName,
+    pairs: Annotated[
+        Path,
+        typer.Argument(
+            help="Rows {premise, hypothesis}, or {persona: [line, ...], response}; JSON or JSON Lines."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="JSON Lines: each row with the judge's verdicts.")],
+    max_length: MaxLength = 128,
+    dtype: Dtype = "auto",
+    device: Device = "cpu",
+    cached: Annotated[bool, typer.Option(help="Look verdicts up that were given before.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")] = False,
+    json: Json = False,
+) -> None:
+    """Judge pairs: every row gets `verdicts`, one {label, entailment, neutral, contradiction} per line of the persona."""
+    from personalign._files import write_jsonl
+    from personalign.cli.data import keep_existing
+    from personalign.evaluation.judge import LABELS
+    from personalign.evaluation.nli_rows import read_objects
+    from personalign.methods.judges import with_cache
+
+    keep_existing(out, force=force)
+    rows = [(row, _pairs_of(row, place)) for place, row in read_objects(pairs)]
+    quieten()
+    with counting("judging") as report:
+        opened = _opened(judge, max_length=max_length, dtype=dtype, device=device, progress=report)
+        if cached:
+            opened = with_cache(opened)
+        verdicts = opened.judge([pair for _, some in rows for pair in some])
+    classes = iter(verdicts.classes().tolist())
+    probabilities = iter(verdicts.probabilities.tolist())
+    judged = []
+    counts = dict.fromkeys(LABELS, 0)
+    for row, some in rows:
+        mine = []
+        for _ in some:
+            label = LABELS[next(classes)]
+            counts[label] += 1
+            shares = dict(zip(LABELS, (round(p, 6) for p in next(probabilities)), strict=True))
+            mine.append({"label": label, **shares})
+        judged.append({**row, "verdicts": mine})
+    write_jsonl(out, judged)
+    total = max(1, sum(counts.values()))
+    _print_figures({label: count / total for label, count in counts.items()})
+    output_console().print(f"wrote {out}", markup=False)
+    if json:
+        emit_json({"judge": judge, "out": out, "rows": len(rows), "counts": counts})
+
+
+def _pairs_of(row: Mapping[str, Any], place: str) -> list[tuple[str, str]]:
+    persona, response = row.get("persona", row.get("premise")), row.get("response", row.get("hypothesis"))
+    lines = [persona] if isinstance(persona, str) else persona
+    if (
+        not isinstance(response, str)
+        or not isinstance(lines, list)
+        or not all(isinstance(p, str) for p in lines)
+    ):
+        raise PersonalignError(
+            f"{place}: expected {{premise, hypothesis}}, two texts, or {{persona, response}}, a list of lines and a text"
+        )
+    return [(line, response) for line in lines]
+
+
+def _opened(judge: str, *, max_length: int, dtype: Dtype, device: str, progress: Any) -> Any:
+    from personalign.methods.judges import open_judge
+
+    return open_judge(
+        judge, language="en", dtype=dtype, device=device, max_length=max_length, progress=progress
+    )
+
+
+def _print_figures(figures: Mapping[str, Any]) -> None:
+    console = output_console()
+    for name, value in figures.items():
+        if isinstance(value, float):
+            console.print(f"  {name.replace('_', ' '):<28}{value:.3f}", markup=False)
+        elif isinstance(value, Mapping) and name != "confusion":
+            _print_figures({f"{name}, {key}": item for key, item in value.items()})
 
 
 def _table(scores: dict[str, Any]) -> "Table":

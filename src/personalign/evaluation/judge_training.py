@@ -13,13 +13,19 @@ import torch
 from personalign._files import whole_folder, write_json, write_text
 from personalign._version import __version__
 from personalign.errors import PersonalignError
-from personalign.evaluation.classification import ClassificationScores, classification_scores
-from personalign.evaluation.judge import LABELS, Judge, Progress
-from personalign.evaluation.nli_data import JudgeData, NliRow, Part, judge_data
+from personalign.evaluation.babble import HELD_OUT, babble_rows, babbler
+from personalign.evaluation.calibration import calibration_error, fit_temperature
+from personalign.evaluation.classification import classification_scores
+from personalign.evaluation.judge import LABELS, NEUTRAL, Judge, Progress
+from personalign.evaluation.judge_data import JudgeData, Part, judge_data
 from personalign.evaluation.nli_judge import ID_TO_LABEL, NliJudge, encode_pairs
+from personalign.evaluation.nli_rows import NliRow
 from personalign.models.encoder import offline_encoder_folder
 from personalign.models.hub import hub_arguments
 from personalign.models.precision import Dtype, autocast, choose_device, choose_precision
+
+# Of each kind, against persona lines of the validation rows.
+BABBLE_CHECKED = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,21 +33,27 @@ class JudgeTraining:
     """What one training of a judge is made of; see `judge_data` for the rows that it takes.
 
     `encoder`: folder or hub id; None means the offline MiniLM.
-    `seed` decides the order of the rows, the sampled pairs and the new classification head.
+    `seed` decides the order of the rows, what is held out and sampled, and the new classification head.
     """
 
     data: Path
     out: Path
     encoder: str | None = None
+    more: tuple[Path, ...] = ()
     entailed_pairs: Path | None = None
     max_entailed: int = 6000
     max_neutral: int = 4000
+    facts: tuple[Path, ...] = ()
+    max_facts: int = 20_000
+    babble: int = 4000
     exclude: tuple[Path, ...] = ()
     part: Part = "all"
+    dev_share: float = 0.08
     epochs: int = 4
     learning_rate: float = 1e-4
     warmup_share: float = 0.1
     weight_decay: float = 0.01
+    label_smoothing: float = 0.0
     clip_norm: float = 1.0
     batch_size: int = 32
     max_length: int = 128
@@ -51,11 +63,12 @@ class JudgeTraining:
 
 
 def train_judge(config: JudgeTraining, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Train, measure on the validation rows after every epoch, save; return what `judge.json` holds.
+    """Train, keep the epoch that is best on the held-out part of the training rows, calibrate on it, measure, save.
 
-    AdamW with linear warm-up and decay over all updates. The folder `config.out` appears when all is done,
-    and not at all if the run is interrupted. Raises PersonalignError if it is there already, and for a device or
-    a dtype that this machine does not have.
+    AdamW with linear warm-up and decay over all updates. Without a held-out part the last epoch is kept, uncalibrated.
+    The validation rows are looked at once, at the end. Returns what `judge.json` holds. The folder `config.out` appears
+    when all is done, and not at all if the run is interrupted. Raises PersonalignError if it is there already, and for a
+    device or a dtype that this machine does not have.
     """
     if config.out.exists():
         raise PersonalignError(f"{config.out} exists; name another folder, or delete it first")
@@ -63,22 +76,32 @@ def train_judge(config: JudgeTraining, *, progress: Progress | None = None) -> d
         raise PersonalignError(f"epochs is {config.epochs}; write 1 or more")
     data = judge_data(
         config.data,
+        more=config.more,
         entailed_pairs=config.entailed_pairs,
         max_entailed=config.max_entailed,
         max_neutral=config.max_neutral,
+        facts=config.facts,
+        max_facts=config.max_facts,
+        babble=config.babble,
         exclude=config.exclude,
         part=config.part,
+        dev_share=config.dev_share,
         seed=config.seed,
     )
     judge = _new_judge(config)
     per_epoch = _fit(judge, data, config=config, progress=progress)
+    if data.dev:
+        logits = judge.logits([(row.premise, row.hypothesis) for row in data.dev])
+        judge = replace(judge, temperature=fit_temperature(logits, [row.label for row in data.dev]))
     settings = replace(config, dtype=judge.precision.dtype)
     record = {
         "name": config.out.name,
         "labels": list(LABELS),
         "pair": "premise = persona line, hypothesis = reply",
-        "valid": per_epoch[-1],
-        "valid_accuracy_per_epoch": [scores["accuracy"] for scores in per_epoch],
+        "valid": evaluate_judge(judge, data.valid),
+        "held_out_babble": _babble_check(judge, data, seed=config.seed),
+        "dev_accuracy_per_epoch": per_epoch,
+        "temperature": judge.temperature,
         "rows": dict(data.counts),
         "settings": {name: _plain(value) for name, value in asdict(settings).items()},
         "personalign": __version__,
@@ -91,12 +114,24 @@ def train_judge(config: JudgeTraining, *, progress: Progress | None = None) -> d
     return record
 
 
-def evaluate_judge(judge: Judge, rows: Sequence[NliRow]) -> ClassificationScores:
-    """Accuracy, macro-F1 and confusion matrix of a judge on labelled rows."""
+def evaluate_judge(judge: Judge, rows: Sequence[NliRow]) -> dict[str, Any]:
+    """Accuracy, macro-F1, calibration error and confusion matrix of a judge on labelled rows, as plain values."""
     verdicts = judge.judge([(row.premise, row.hypothesis) for row in rows])
-    return classification_scores(
-        np.array([row.label for row in rows]), verdicts.classes(), class_count=len(LABELS)
-    )
+    labels = np.array([row.label for row in rows])
+    scores = classification_scores(labels, verdicts.classes(), class_count=len(LABELS)).as_dict(LABELS)
+    return {"calibration_error": calibration_error(verdicts.probabilities, labels), **scores}
+
+
+def _babble_check(judge: Judge, data: JudgeData, *, seed: int) -> dict[str, float]:
+    """Share of babble that is called entailed or contradicted, by kind; kinds that were not trained on."""
+    made_by = babbler([row.hypothesis for row in data.train])
+    lines = [row.premise for row in data.valid]
+    found = {}
+    for kind in HELD_OUT:
+        rows = babble_rows(made_by, lines, kinds=[kind], count=BABBLE_CHECKED, seed=seed)
+        classes = judge.judge([(row.premise, row.hypothesis) for row in rows]).classes()
+        found[kind] = float((classes != NEUTRAL).mean())
+    return found
 
 
 def _new_judge(config: JudgeTraining) -> NliJudge:
@@ -130,8 +165,8 @@ def _new_judge(config: JudgeTraining) -> NliJudge:
 
 def _fit(
     judge: NliJudge, data: JudgeData, *, config: JudgeTraining, progress: Progress | None
-) -> list[dict[str, Any]]:
-    """Scores on the validation rows, one entry per epoch."""
+) -> list[float]:
+    """Accuracy on the held-out part, one figure per epoch; the model ends as it was at the best."""
     shuffle = random.Random(config.seed)
     updates = config.epochs * -(-len(data.train) // config.batch_size)
     optimizer = torch.optim.AdamW(
@@ -141,7 +176,8 @@ def _fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, (updates - step) / max(1, updates - warmup))
     )
-    per_epoch: list[dict[str, Any]] = []
+    per_epoch: list[float] = []
+    best: dict[str, torch.Tensor] = {}
     done = 0
     for _ in range(config.epochs):
         judge.model.train()
@@ -154,7 +190,9 @@ def _fit(
             labels = torch.tensor([row.label for row in batch], device=judge.model.device)
             with autocast(judge.precision):
                 logits = judge.model(**inputs).logits
-            loss = torch.nn.functional.cross_entropy(logits.float(), labels)
+            loss = torch.nn.functional.cross_entropy(
+                logits.float(), labels, label_smoothing=config.label_smoothing
+            )
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(judge.model.parameters(), config.clip_norm)
             optimizer.step()
@@ -164,7 +202,13 @@ def _fit(
             if progress is not None:
                 progress(done, updates)
         judge.model.eval()
-        per_epoch.append(evaluate_judge(judge, data.valid).as_dict(LABELS))
+        if data.dev:
+            accuracy = float(evaluate_judge(judge, data.dev)["accuracy"])
+            if accuracy > max(per_epoch, default=-1.0):
+                best = {name: weight.clone() for name, weight in judge.model.state_dict().items()}
+            per_epoch.append(accuracy)
+    if best:
+        judge.model.load_state_dict(best)
     return per_epoch
 
 
@@ -192,6 +236,8 @@ def model_card(record: dict[str, Any]) -> str:
     """The README.md of a judge, from what `judge.json` holds."""
     settings = record["settings"]
     encoder = settings["encoder"] or "all-MiniLM-L6-v2 (offline copy)"
+    sources = [settings["data"], *settings["more"], settings["entailed_pairs"], *settings["facts"]]
+    babble = ", ".join(f"{kind} {share:.3f}" for kind, share in record["held_out_babble"].items())
     return f"""---
 library_name: transformers
 pipeline_tag: text-classification
@@ -201,14 +247,17 @@ tags: [nli, dialogue, persona]
 
 Says whether a reply (hypothesis) entails, leaves open or contradicts a persona line (premise).
 Classes in order: {", ".join(record["labels"])}. At most {settings["max_length"]} tokens a pair.
+Divide the logits by {record["temperature"]:.3f} before the softmax.
 
-- Encoder: {encoder}, fine-tuned for {settings["epochs"]} epochs, learning rate {settings["learning_rate"]},
-  batch {settings["batch_size"]}, {settings["dtype"]}, seed {settings["seed"]}.
-- Data: `{settings["data"]}` (part: {settings["part"]}), entailed pairs `{settings["entailed_pairs"]}`.
+- Encoder: {encoder}, fine-tuned for at most {settings["epochs"]} epochs, learning rate {settings["learning_rate"]},
+  batch {settings["batch_size"]}, {settings["dtype"]}, seed {settings["seed"]}. Epoch and temperature were chosen on
+  {settings["dev_share"]:.0%} of the training premises.
+- Data: {", ".join(f"`{name}`" for name in sources if name)} (part: {settings["part"]}), and made-up babble as neutral.
   Rows whose premise or hypothesis occurs in these files were left out: {", ".join(settings["exclude"]) or "none"};
-  so were those whose premise or hypothesis occurs in the data's own other splits.
+  so were those whose premise or hypothesis occurs in the other splits of `{settings["data"]}`.
 - On its {record["rows"]["valid"]} validation rows: accuracy {record["valid"]["accuracy"]:.3f},
-  macro-F1 {record["valid"]["macro_f1"]:.3f}.
+  macro-F1 {record["valid"]["macro_f1"]:.3f}, calibration error {record["valid"]["calibration_error"]:.3f}.
+- Babble of kinds that it was not trained on, called entailed or contradicted: {babble}.
 
 Rows:
 

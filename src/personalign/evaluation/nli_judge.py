@@ -1,11 +1,14 @@
 """A judge that is a three-class NLI cross-encoder."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from personalign.errors import PersonalignError
@@ -18,7 +21,8 @@ from personalign.models.precision import Dtype, Precision, autocast, choose_devi
 class NliJudge:
     """Judges pairs with a sequence classifier. Build it with `load_judge`.
 
-    `columns[k]` is the model's output index of the class `LABELS[k]`, read from the model's configuration.
+    `columns[k]` is the model's output index of the class `LABELS[k]`, read from the model's configuration. Logits are
+    divided by `temperature` before the softmax, so that probabilities mean what they say.
     """
 
     name: str
@@ -26,29 +30,52 @@ class NliJudge:
     tokenizer: Any
     columns: tuple[int, int, int]
     precision: Precision
+    temperature: float = 1.0
     batch_size: int = 64
     max_length: int = 128
     progress: Progress | None = None
 
+    @property
+    def key(self) -> str:
+        """What decides a verdict, for a cache: weights, tokenizer and settings, not where they lie."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, weight in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
+        settings = (
+            self.columns,
+            self.temperature,
+            self.max_length,
+            self.precision.dtype,
+            str(self.model.device.type),
+        )
+        return f"{digest.hexdigest()} {settings}"
+
     def judge(self, pairs: Sequence[Pair]) -> Verdicts:
         """Equal pairs are judged once; batches are sorted by length, which changes no verdict."""
+        logits = self.logits(pairs) / self.temperature
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return Verdicts(weights / weights.sum(axis=1, keepdims=True))
+
+    def logits(self, pairs: Sequence[Pair]) -> npt.NDArray[np.float32]:
+        """[N, 3] in the order of `LABELS`, before the temperature."""
         distinct = sorted(set(pairs), key=lambda pair: (len(pair[0]) + len(pair[1]), pair))
-        probabilities = np.zeros((len(distinct), 3), dtype=np.float32)
+        found = np.zeros((len(distinct), 3), dtype=np.float32)
         for start in range(0, len(distinct), self.batch_size):
             batch = distinct[start : start + self.batch_size]
-            probabilities[start : start + len(batch)] = self._judge_batch(batch).numpy()
+            found[start : start + len(batch)] = self._logits_of(batch).numpy()
             if self.progress is not None:
                 self.progress(start + len(batch), len(distinct))
         row = {pair: index for index, pair in enumerate(distinct)}
-        return Verdicts(probabilities[np.array([row[pair] for pair in pairs], dtype=np.int64)])
+        return found[np.array([row[pair] for pair in pairs], dtype=np.int64)]
 
     @torch.inference_mode()
-    def _judge_batch(self, pairs: Sequence[Pair]) -> torch.Tensor:
+    def _logits_of(self, pairs: Sequence[Pair]) -> torch.Tensor:
         inputs = encode_pairs(self.tokenizer, pairs, max_length=self.max_length).to(self.model.device)
         with autocast(self.precision):
-            logits = self.model(**inputs).logits
-        probabilities: torch.Tensor = logits.float().softmax(dim=-1)[:, list(self.columns)]
-        return probabilities.cpu()
+            logits: torch.Tensor = self.model(**inputs).logits
+        return logits.float()[:, list(self.columns)].cpu()
 
 
 def load_judge(
@@ -81,10 +108,25 @@ def load_judge(
         tokenizer=tokenizer,
         columns=label_columns(model.config.id2label),
         precision=choose_precision(dtype, device=place, parameters=model.num_parameters()),
+        temperature=_temperature_of(folder),
         batch_size=batch_size,
         max_length=max_length,
         progress=progress,
     )
+
+
+def _temperature_of(folder: Path | str) -> float:
+    """What `personalign judge train` found; 1 for a judge of another make."""
+    record = Path(folder) / "judge.json"
+    if not record.is_file():
+        return 1.0
+    try:
+        temperature = float(json.loads(record.read_text(encoding="utf-8")).get("temperature", 1.0))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise PersonalignError(f"{record}: {error}; copy the file again, or train the judge anew") from None
+    if not temperature > 0:
+        raise PersonalignError(f"{record}: temperature is {temperature}; write a number above 0")
+    return temperature
 
 
 def label_columns(id2label: dict[int, str]) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from personalign.data.dialogue import Dialogue
 from personalign.data.formats import read_dialogues
 from personalign.errors import PersonalignError
-from personalign.evaluation.nli_data import normalise, read_entailed_pairs
+from personalign.evaluation.nli_rows import normalise, read_entailed_pairs
 from personalign.labels.agreement import Agreement, compare, tune_threshold
 from personalign.labels.labeller import (
     CosineIdfLabeller,

@@ -4,18 +4,20 @@ import os
 from pathlib import Path
 
 from personalign.errors import PersonalignError
-from personalign.evaluation.judge import Judge, OracleJudge
+from personalign.evaluation.judge import Judge, OracleJudge, Progress
+from personalign.evaluation.judge_cache import CachedJudge, cache_file
 from personalign.models.precision import Dtype
 
 JUDGE_FOLDER = "PERSONALIGN_JUDGES"
 
 
 ORACLE = "oracle"
+LLM = "llm:"
 
 
 def find_judge(name: str) -> str:
-    """What a recipe's name stands for: the oracle, a folder, a folder below PERSONALIGN_JUDGES, or a hub id."""
-    if name == ORACLE:
+    """What a name stands for: the oracle, llm:MODEL, a folder, one below PERSONALIGN_JUDGES, or a hub id."""
+    if name == ORACLE or name.startswith(LLM):
         return name
     shelf = os.environ.get(JUDGE_FOLDER)
     if shelf and (Path(shelf) / name).is_dir():
@@ -28,13 +30,35 @@ def find_judge(name: str) -> str:
     )
 
 
-def open_judge(name: str, *, language: str, dtype: Dtype = "float32") -> Judge:
-    """The judge that `find_judge` finds; `oracle` judges the synthetic corpus."""
+def open_judge(
+    name: str,
+    *,
+    language: str,
+    dtype: Dtype = "float32",
+    device: str = "cpu",
+    max_length: int = 128,
+    progress: Progress | None = None,
+) -> Judge:
+    """The judge that `find_judge` finds: the oracle of the synthetic corpus, an NLI model, or a model behind an API."""
     source = find_judge(name)
     if source == ORACLE:
         from personalign.data.synthetic import SyntheticOracle
 
         return OracleJudge(SyntheticOracle(language))
+    if source.startswith(LLM):
+        from personalign.evaluation.llm_judge import open_llm_judge
+
+        return open_llm_judge(source.removeprefix(LLM), progress=progress)
     from personalign.evaluation.nli_judge import load_judge
 
-    return load_judge(source, dtype=dtype)
+    return load_judge(source, dtype=dtype, device=device, max_length=max_length, progress=progress)
+
+
+def with_cache(judge: Judge) -> Judge:
+    """The judge behind the verdicts that are kept on disk; an oracle is quicker than any file."""
+    from personalign.evaluation.llm_judge import LlmJudge
+    from personalign.evaluation.nli_judge import NliJudge
+
+    if isinstance(judge, NliJudge | LlmJudge):
+        return CachedJudge(judge, judge.key, cache_file())
+    return judge

@@ -11,7 +11,7 @@ import numpy as np
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.formats import read_dialogues
 from personalign.data.split import normalise_line
-from personalign.evaluation.nli_data import read_entailed_pairs
+from personalign.evaluation.nli_rows import read_entailed_pairs
 from personalign.methods.parts import Parts, locate
 from personalign.methods.recipe import PretrainStage, Recipe
 from personalign.methods.stages import stage_settings, stage_trees, warmup_remark

@@ -1,0 +1,145 @@
+"""A language model as judge, against a server of our own on this machine."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from personalign.errors import PersonalignError
+from personalign.evaluation.judge import CONTRADICTION, ENTAILMENT, NEUTRAL
+from personalign.evaluation.llm_judge import LlmJudge, open_llm_judge
+
+Answer = tuple[int, Any, dict[str, str]]
+
+
+class Fake:
+    """Answers chat completions as `answer` says; keeps every request."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[Any] = []
+        self.answer: Callable[[dict[str, Any]], Answer] = lambda _: says("3")
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                fake.requests.append({"path": self.path, **request})
+                fake.headers.append(self.headers)
+                code, body, headers = fake.answer(request)
+                content = body if isinstance(body, bytes) else json.dumps(body).encode()
+                self.send_response(code)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+
+
+def says(text: str) -> Answer:
+    return 200, {"choices": [{"message": {"role": "assistant", "content": text}}]}, {}
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    made = Fake()
+    thread = threading.Thread(target=made.server.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def judge_at(fake: Fake, **changes: Any) -> LlmJudge:
+    return LlmJudge("small", fake.url, first_wait=0.01, **changes)
+
+
+def test_ratings_are_classes_and_equal_pairs_are_asked_once(fake: Fake) -> None:
+    def by_reply(request: dict[str, Any]) -> Answer:
+        asked = request["messages"][1]["content"]
+        return says(
+            '{"rating": 5}'
+            if "bees" in asked.split("reply:")[1]
+            else '{"rating": 1}'
+            if "never" in asked
+            else "3"
+        )
+
+    fake.answer = by_reply
+    pairs = [
+        ("i keep bees", "my bees"),
+        ("i keep bees", "never"),
+        ("i keep bees", "hm"),
+        ("i keep bees", "my bees"),
+    ]
+    judge = judge_at(fake, api_key="secret")
+    assert judge.judge(pairs).classes().tolist() == [ENTAILMENT, CONTRADICTION, NEUTRAL, ENTAILMENT]
+    assert len(fake.requests) == 3
+    assert fake.requests[0]["path"] == "/v1/chat/completions"
+    assert fake.requests[0]["temperature"] == 0
+    assert fake.headers[0]["Authorization"] == "Bearer secret"
+    assert "secret" not in repr(judge)
+
+
+@pytest.mark.parametrize(
+    ("text", "rating"), [('{"rating": "4"}', 4), ("Rating: 2.", 2), (' {"why": 1, "rating": 5}', 5)]
+)
+def test_ratings_are_read_leniently(fake: Fake, text: str, rating: int) -> None:
+    fake.answer = lambda _: says(text)
+    assert judge_at(fake).rate([("a", "b")]) == [rating]
+
+
+def test_what_may_pass_is_tried_again(fake: Fake) -> None:
+    left = iter(
+        [
+            (429, {"error": "slow down"}, {"Retry-After": "0"}),
+            (503, b"busy", {}),
+            says("maybe 4 or 5"),
+            (200, b"{", {}),
+            says("4"),
+        ]
+    )
+    fake.answer = lambda _: next(left)
+    assert judge_at(fake).rate([("a", "b")]) == [4]
+    assert len(fake.requests) == 5
+
+
+def test_what_will_not_pass_is_said_at_once(fake: Fake) -> None:
+    fake.answer = lambda _: (401, {"error": "no such key"}, {})
+    with pytest.raises(
+        PersonalignError, match=r"llm:small at http.* refuses: HTTP 401 .*no such key.*OPENAI_API_KEY"
+    ):
+        judge_at(fake).rate([("a", "b")])
+    assert len(fake.requests) == 1
+
+
+def test_it_gives_up_after_so_many_tries(fake: Fake) -> None:
+    fake.answer = lambda _: says("no idea")
+    with pytest.raises(PersonalignError, match="no rating in 3 tries: no rating in 'no idea'"):
+        judge_at(fake, tries=3).rate([("a", "b")])
+    assert len(fake.requests) == 3
+
+
+def test_nobody_there_is_said(fake: Fake) -> None:
+    url = fake.url
+    fake.server.server_close()
+    with pytest.raises(PersonalignError, match="gave no rating in 2 tries"):
+        LlmJudge("small", url, tries=2, first_wait=0.01, timeout=1).rate([("a", "b")])
+
+
+def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    judge = open_llm_judge("m")
+    assert (judge.url, judge.api_key, judge.name) == ("http://127.0.0.1:1/v1", "k", "llm:m")
+    with pytest.raises(PersonalignError, match="name of a model"):
+        open_llm_judge("")
