@@ -1,0 +1,177 @@
+"use strict";
+(function () {
+  const themes = ["auto", "light", "dark"];
+  const themeButton = document.getElementById("theme");
+  let theme = "auto";
+  try { theme = localStorage.getItem("personalign-theme") || "auto"; } catch (_) { /* a file may have no storage */ }
+  function showTheme() {
+    if (theme === "auto") document.documentElement.removeAttribute("data-theme");
+    else document.documentElement.setAttribute("data-theme", theme);
+    themeButton.textContent = "Theme: " + theme;
+  }
+  themeButton.addEventListener("click", function () {
+    theme = themes[(themes.indexOf(theme) + 1) % themes.length];
+    try { localStorage.setItem("personalign-theme", theme); } catch (_) { /* as above */ }
+    showTheme();
+  });
+  showTheme();
+
+  const source = document.getElementById("data");
+  if (!source) return;
+  const data = JSON.parse(source.textContent);
+  const ROW = 52, AHEAD = 8;
+  const DIALOGUE = 0, TURN = 1, RELEVANT = 2, REPLIES = 3, SELECTED = 4, VERDICTS = 5, APART = 6;
+  const list = document.getElementById("list"), detail = document.getElementById("case");
+  const search = document.getElementById("search"), sort = document.getElementById("sort");
+  const filter = document.getElementById("filter"), count = document.getElementById("count");
+  const spacer = document.createElement("div");
+  list.appendChild(spacer);
+
+  const goldOf = (c) => data.dialogues[c[DIALOGUE]].messages[Math.min(c[TURN], data.dialogues[c[DIALOGUE]].messages.length - 1)][1];
+  const contradictions = (c) => c[VERDICTS].reduce((sum, text) => sum + (text.includes("c") ? 1 : 0), 0);
+  const texts = data.cases.map(function (c) {
+    const d = data.dialogues[c[DIALOGUE]];
+    const said = d.messages.slice(0, c[TURN] + 1).map((m) => m[1]);
+    return [d.id, ...d.persona, ...said, ...c[REPLIES]].join("\n").toLowerCase();
+  });
+  const tests = {
+    all: () => true,
+    line: (c) => c[RELEVANT] !== null && c[RELEVANT].length > 0,
+    none: (c) => c[RELEVANT] !== null && c[RELEVANT].length === 0,
+    contradicted: (c) => contradictions(c) > 0,
+    lines: (c) => new Set(c[SELECTED].filter((line) => line !== -1)).size > 1,
+  };
+  const orders = {
+    given: (a, b) => a - b,
+    apart: (a, b) => data.cases[b][APART] - data.cases[a][APART] || a - b,
+    contradicted: (a, b) => contradictions(data.cases[b]) - contradictions(data.cases[a]) || a - b,
+  };
+  let shown = [], current = 0;
+
+  function refresh() {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean), test = tests[filter.value];
+    shown = [];
+    for (let i = 0; i < data.cases.length; i++) {
+      if (test(data.cases[i]) && words.every((word) => texts[i].includes(word))) shown.push(i);
+    }
+    shown.sort(orders[sort.value]);
+    count.textContent = shown.length.toLocaleString("en") + " of " + data.cases.length.toLocaleString("en") + " turns";
+    current = 0;
+    list.scrollTop = 0;
+    spacer.style.height = shown.length * ROW + "px";
+    draw();
+    open();
+  }
+
+  function draw() {
+    for (const row of list.querySelectorAll(".row")) row.remove();
+    const first = Math.max(0, Math.floor(list.scrollTop / ROW) - AHEAD);
+    const last = Math.min(shown.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + AHEAD);
+    for (let place = first; place < last; place++) {
+      const c = data.cases[shown[place]], row = document.createElement("div");
+      row.className = "row";
+      row.id = "case-" + place;
+      row.setAttribute("role", "option");
+      row.setAttribute("aria-selected", String(place === current));
+      row.setAttribute("aria-setsize", String(shown.length));
+      row.setAttribute("aria-posinset", String(place + 1));
+      row.style.top = place * ROW + "px";
+      const head = document.createElement("div");
+      head.className = "soft";
+      head.append(text("span", data.dialogues[c[DIALOGUE]].id + " · message " + c[TURN]), text("span", "apart " + c[APART]));
+      row.append(head, text("div", goldOf(c)));
+      row.addEventListener("click", function () { choose(place); });
+      list.appendChild(row);
+    }
+    if (shown.length) list.setAttribute("aria-activedescendant", "case-" + current);
+    else list.removeAttribute("aria-activedescendant");
+  }
+
+  function choose(place) {
+    current = Math.max(0, Math.min(shown.length - 1, place));
+    const top = current * ROW;
+    if (top < list.scrollTop) list.scrollTop = top;
+    else if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
+    draw();
+    open();
+  }
+
+  function text(tag, content, style) {
+    const element = document.createElement(tag);
+    element.textContent = content;
+    if (style) element.className = style;
+    return element;
+  }
+
+  const MEANING = { e: "entailed", n: "left open", c: "contradicted" };
+  const MARK = { e: "+", n: "·", c: "−" };
+
+  function open() {
+    detail.replaceChildren();
+    if (!shown.length) { detail.append(text("p", "No turn fits.", "soft")); return; }
+    const c = data.cases[shown[current]], d = data.dialogues[c[DIALOGUE]];
+    const title = text("h3", d.id + ", message " + c[TURN]);
+    title.tabIndex = -1;
+    detail.append(title);
+    const lines = document.createElement("ol");
+    lines.className = "lines";
+    lines.start = 0;
+    d.persona.forEach(function (line, i) {
+      const labelled = c[RELEVANT] !== null && c[RELEVANT].includes(i);
+      lines.append(text("li", line + (labelled ? "  ← what the gold reply expresses" : ""), labelled ? "labelled" : ""));
+    });
+    detail.append(d.persona.length ? lines : text("p", "no persona", "soft"));
+    const said = document.createElement("ul");
+    said.className = "said";
+    for (const [role, content] of d.messages.slice(0, c[TURN])) said.append(text("li", content, role));
+    said.append(text("li", "gold: " + goldOf(c), "assistant labelled"));
+    detail.append(said);
+    const table = document.createElement("table");
+    table.className = "replies";
+    const head = table.createTHead().insertRow();
+    const judged = data.judged, selects = c[SELECTED].some((line) => line !== -1);
+    for (const name of ["system", "reply", ...(selects ? ["line selected"] : []), ...(judged ? ["judge, by line"] : [])]) {
+      const cell = text("th", name);
+      cell.scope = "col";
+      head.append(cell);
+    }
+    const body = table.createTBody();
+    data.systems.forEach(function (name, i) {
+      const row = body.insertRow(), header = text("th", name);
+      header.scope = "row";
+      row.append(header);
+      row.append(text("td", c[REPLIES][i] || "(empty)"));
+      if (selects) row.append(text("td", c[SELECTED][i] === -1 ? "" : c[SELECTED][i] === null ? "none" : String(c[SELECTED][i])));
+      if (judged) {
+        const cell = document.createElement("td");
+        [...c[VERDICTS][i]].forEach(function (letter, line) {
+          const mark = text("span", line + MARK[letter], "verdict " + letter);
+          mark.title = "line " + line + " is " + MEANING[letter];
+          mark.append(text("span", " " + MEANING[letter], "hidden"));
+          cell.append(mark);
+        });
+        row.append(cell);
+      }
+    });
+    detail.append(table);
+  }
+
+  let waiting = 0;
+  search.addEventListener("input", function () { clearTimeout(waiting); waiting = setTimeout(refresh, 120); });
+  sort.addEventListener("change", refresh);
+  filter.addEventListener("change", refresh);
+  list.addEventListener("scroll", function () { requestAnimationFrame(draw); });
+  window.addEventListener("resize", draw);
+  list.addEventListener("keydown", function (event) {
+    const page = Math.max(1, Math.floor(list.clientHeight / ROW) - 1);
+    const moves = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -shown.length, End: shown.length };
+    if (event.key in moves && shown.length) {
+      event.preventDefault();
+      choose(current + moves[event.key]);
+    } else if (event.key === "Enter") {
+      const title = detail.querySelector("h3");
+      if (title) title.focus();
+    }
+  });
+  refresh();
+})();
