@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow quickstart bench-trees bench-decode wheel clean
+.PHONY: help setup test test-slow quickstart bench-trees bench-decode bench-metrics bench-rank wheel clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,12 @@ bench-trees: setup  ## training on dialogue trees against TRL
 
 bench-decode: setup  ## select-then-generate against two passes of generate()
 	$(BIN)/python benchmarks/bench_decode.py
+
+bench-metrics: setup  ## the suite of metrics, and judging against sentence-transformers
+	$(BIN)/python benchmarks/bench_metrics.py
+
+bench-rank: setup  ## ranking candidates on one trunk against padded batches
+	$(BIN)/python benchmarks/bench_rank.py
 
 wheel: setup  ## build dist/personalign-*.whl
 	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
