@@ -2,7 +2,7 @@
 
 Reads `model_outputs_convai2_valid.jsonl.gz` and `convai2_valid.jsonl.gz` in the folder PERSONALIGN_DATA and writes one
 file per system into FOLDER, for `personalign evaluate` and `personalign report`. Where the file carries the authors'
-scores it prints every metric that comes within rounding of one of them.
+scores it prints them beside what their code computes.
 
     python benchmarks/published_systems.py FOLDER
 """
@@ -13,27 +13,26 @@ import json
 import os
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from nltk.stem import PorterStemmer
+from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
 from personalign._files import write_jsonl
 from personalign.data.formats import read_dialogues
 from personalign.errors import PersonalignError
 from personalign.evaluation.answers import Answers, Question, Reply
-from personalign.evaluation.metrics import METRICS, missing
+from personalign.evaluation.metrics import METRICS
+from personalign.evaluation.overlap import f1_words, longest_common_subsequence
 from personalign.evaluation.predictions import questions_of
 from personalign.methods.parts import DATA_FOLDER
 
 OUTPUTS, DIALOGUES = "model_outputs_convai2_valid.jsonl.gz", "convai2_valid.jsonl.gz"
-# What Few-Shot Bot's repository calls its scores, and metrics that could be meant.
-SUSPECTS = {
-    "BLEU": ("bleu-",),
-    "B4": ("bleu-4",),
-    "F1": ("f1", "rouge-1"),
-    "RL": ("rouge-l",),
-}
 
 
 def main() -> int:
@@ -90,21 +89,44 @@ def _replies(system: dict[str, Any], questions: Sequence[Question]) -> list[str]
 
 
 def _compare(published: dict[str, float], questions: Sequence[Question], replies: Sequence[str]) -> None:
+    """Few-Shot Bot's scores are none of the usual variants but one; what its code computes, written out.
+
+    - BLEU: corpus BLEU-4 without smoothing, `bleu-4/coco` here.
+    - F1: the mean of mean precision, mean recall and mean F1 of ConvAI2's words.
+    - B4: mean of nltk's sentence BLEU-4 with smoothing method 1 (epsilon 1e-12), the gold reply scored against the reply.
+    - RL: the longest common subsequence per word of the *reply*: py-rouge's recall with gold and reply exchanged. It
+      stems with WordNet's exceptions, which we do not have: by Porter's rules alone it comes within 0.02.
+    """
+    golds = [question.gold or "" for question in questions]
     answers = Answers(questions, [Reply(reply) for reply in replies])
-    for score, value in published.items():
-        if score not in SUSPECTS:
-            continue
-        figures = {
-            name: metric.measure(answers).figure()
-            for name, metric in METRICS.items()
-            if name.startswith(SUSPECTS[score]) and not missing(answers, metric)
-        }
-        nearest = sorted(figures, key=lambda name: abs(figures[name] - value))[:3]
-        shown = ", ".join(f"{name} {figures[name]:.3f}" for name in nearest)
-        equal = [name for name in nearest if abs(figures[name] - value) < 0.005 + 1e-9]
-        print(
-            f"    {score} {value:.3f}: {'equals ' + ', '.join(equal) if equal else 'none equals'}; nearest {shown}"
-        )
+    pairs = [(f1_words(gold), f1_words(reply)) for gold, reply in zip(golds, replies, strict=True)]
+    stem = cache(PorterStemmer().stem)
+    smoothing = SmoothingFunction(epsilon=1e-12).method1
+    ours = {
+        "BLEU": METRICS["bleu-4/coco"].measure(answers).figure(),
+        "F1": 100 * float(np.mean([_overlap(gold, reply) for gold, reply in pairs])),
+        "B4": 100 * float(np.mean([_bleu(gold, reply, smoothing) for gold, reply in pairs])),
+        "RL": 100 * float(np.mean([_subsequence([*map(stem, g)], [*map(stem, r)]) for g, r in pairs])),
+    }
+    for score, value in ours.items():
+        print(f"    {score}: published {published[score]:.4f}, computed {value:.4f}")
+
+
+def _bleu(gold: Sequence[str], reply: Sequence[str], smoothing: Any) -> float:
+    return float(sentence_bleu([reply or [""]], gold or [""], smoothing_function=smoothing))
+
+
+def _overlap(gold: Sequence[str], reply: Sequence[str]) -> tuple[float, float, float]:
+    hits = (Counter(gold) & Counter(reply)).total()
+    return (
+        (hits / len(reply), hits / len(gold), 2 * hits / (len(gold) + len(reply)))
+        if hits
+        else (0.0, 0.0, 0.0)
+    )
+
+
+def _subsequence(gold: Sequence[str], reply: Sequence[str]) -> float:
+    return longest_common_subsequence(gold, reply) / len(reply) if reply else 0.0
 
 
 if __name__ == "__main__":

@@ -169,8 +169,9 @@ def _fit(
     """Accuracy on the held-out part, one figure per epoch; the model ends as it was at the best."""
     shuffle = random.Random(config.seed)
     updates = config.epochs * -(-len(data.train) // config.batch_size)
+    # Of so small an encoder the update takes as long as the backward pass, unless it is fused.
     optimizer = torch.optim.AdamW(
-        judge.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        judge.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     warmup = max(1, round(config.warmup_share * updates))
     schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -103,6 +103,12 @@
     return element;
   }
 
+  function labelled(name, content) {
+    const cell = text("td", content);
+    cell.dataset.label = name;
+    return cell;
+  }
+
   const MEANING = { e: "entailed", n: "left open", c: "contradicted" };
   const MARK = { e: "+", n: "·", c: "−" };
 
@@ -140,10 +146,11 @@
       const row = body.insertRow(), header = text("th", name);
       header.scope = "row";
       row.append(header);
-      row.append(text("td", c[REPLIES][i] || "(empty)"));
-      if (selects) row.append(text("td", c[SELECTED][i] === -1 ? "" : c[SELECTED][i] === null ? "none" : String(c[SELECTED][i])));
+      const selected = c[SELECTED][i];
+      row.append(labelled("reply", c[REPLIES][i] || "(empty)"));
+      if (selects) row.append(labelled("line selected", selected === -1 ? "" : selected === null ? "none" : String(selected)));
       if (judged) {
-        const cell = document.createElement("td");
+        const cell = labelled("judge, by line", "");
         [...c[VERDICTS][i]].forEach(function (letter, line) {
           const mark = text("span", line + MARK[letter], "verdict " + letter);
           mark.title = "line " + line + " is " + MEANING[letter];
