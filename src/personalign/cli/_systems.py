@@ -1,6 +1,6 @@
 """What `evaluate` and `report` read from their command lines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,8 +8,10 @@ from personalign.errors import PersonalignError
 from personalign.evaluation.tokens import Language
 
 if TYPE_CHECKING:
+    from personalign.evaluation.answers import Answers
     from personalign.evaluation.coherence import CoherenceJudge
-    from personalign.evaluation.judge import Judge
+    from personalign.evaluation.judge import Judge, Progress
+    from personalign.evaluation.metrics import Metric
 
 
 def named_files(given: Sequence[str]) -> dict[str, list[Path]]:
@@ -35,7 +37,9 @@ def named_files(given: Sequence[str]) -> dict[str, list[Path]]:
     return named
 
 
-def opened_judge(name: str | None, *, language: Language) -> "Judge | None":
+def opened_judge(
+    name: str | None, *, language: Language, progress: "Progress | None" = None
+) -> "Judge | None":
     """The judge behind its cache."""
     if name is None:
         return None
@@ -43,7 +47,32 @@ def opened_judge(name: str | None, *, language: Language) -> "Judge | None":
     from personalign.methods.judges import open_judge, with_cache
 
     quieten()
-    return with_cache(open_judge(name, language="en" if language == "en" else "zh", dtype="auto"))
+    spoken = "en" if language == "en" else "zh"
+    return with_cache(open_judge(name, language=spoken, dtype="auto", progress=progress))
+
+
+def judge_ahead(systems: "Mapping[str, Sequence[Answers]]", metrics: "Sequence[Metric]") -> None:
+    """Ask the judge once for all pairs of all systems: one progress bar, and what systems share is judged once."""
+    needed = {need for metric in metrics for need in metric.needs}
+    earlier = any(metric.name.startswith("self_contradiction") for metric in metrics)
+    pairs: dict[tuple[str, str], None] = {}
+    judges = [answers.judge for seeds in systems.values() for answers in seeds if answers.judge is not None]
+    for answers in (answers for seeds in systems.values() for answers in seeds):
+        for question, reply in zip(answers.questions, answers.replies, strict=True):
+            pairs |= dict.fromkeys((line, reply.text) for line in question.persona)
+            if earlier:
+                pairs |= dict.fromkeys((said, reply.text) for said in question.own)
+    if judges and "judge" in needed:
+        judges[0].judge(list(pairs))
+
+
+def chosen_metrics(given: Sequence[str] | None) -> "list[Metric]":
+    """Metrics by names that may be joined by commas; without names those that are computed by default."""
+    from personalign.evaluation.metrics import METRICS, find_metrics
+
+    if given is None:
+        return [metric for metric in METRICS.values() if metric.by_default]
+    return find_metrics([name for some in given for name in some.split(",") if name])
 
 
 def opened_coherence_judge(name: str | None) -> "CoherenceJudge | None":

@@ -6,14 +6,19 @@ from typing import Annotated, Any
 import typer
 
 from personalign.cli._counting import counting
-from personalign.cli._output import emit_json, message_console, output_console
-from personalign.cli._systems import named_files, opened_coherence_judge, opened_judge
+from personalign.cli._output import emit_json, message_console, output_console, progress
+from personalign.cli._systems import (
+    chosen_metrics,
+    judge_ahead,
+    named_files,
+    opened_coherence_judge,
+    opened_judge,
+)
 from personalign.data.formats import Format, read_dialogues
 from personalign.errors import PersonalignError
 from personalign.evaluation.answers import Answers
 from personalign.evaluation.evaluate import Evaluation, Part, Settings
 from personalign.evaluation.evaluate import evaluate as evaluate_systems
-from personalign.evaluation.metrics import find_metrics
 from personalign.evaluation.predictions import questions_of, read_predictions
 from personalign.evaluation.tokens import Language
 
@@ -60,43 +65,35 @@ def evaluate(
     Holm's correction for every test of the table, by the t-test over seeds where both systems have several, else by
     approximate randomisation over dialogues.
     """
-    chosen = (
-        None if metrics is None else find_metrics([n for part_ in metrics for n in part_.split(",") if n])
-    )
+    chosen = chosen_metrics(metrics)
     questions = questions_of(read_dialogues(data, format=format))
     if not questions:
         raise PersonalignError(f"{data} has no assistant turn; there is nothing to answer")
     named = named_files(predictions)
-    opened = opened_judge(judge, language=language)
     coherence = opened_coherence_judge(coherence_judge)
-    systems = {
-        name: [
-            Answers(
-                questions,
-                read_predictions(file, questions),
-                language=language,
-                judge=opened,
-                coherence=coherence,
-            )
-            for file in files
-        ]
-        for name, files in named.items()
-    }
-    steps = sum(len(files) for files in named.values()) * (len(chosen) if chosen else 1)
-    with counting("measuring") as report:
-        done = 0
-
-        def tell(_: str) -> None:
-            nonlocal done
-            done += 1
-            report(min(done, steps), steps)
-
+    with counting("judging") as report:
+        opened = opened_judge(judge, language=language, progress=report)
+        systems = {
+            name: [
+                Answers(
+                    questions,
+                    read_predictions(file, questions),
+                    language=language,
+                    judge=opened,
+                    coherence=coherence,
+                )
+                for file in files
+            ]
+            for name, files in named.items()
+        }
+        judge_ahead(systems, chosen)
+    with progress("measuring", total=len(systems) * len(chosen)) as advance:
         found = evaluate_systems(
             systems,
             metrics=chosen,
             against=against,
             settings=Settings(samples=samples, seed=seed, level=level, part=part),
-            tell=tell if chosen else None,
+            tell=lambda _: advance(1),
         )
     _print(found, level=level)
     if as_json:

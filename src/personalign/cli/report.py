@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from personalign.cli._output import emit_json, message_console, output_console
-from personalign.cli._systems import named_files, opened_judge
+from personalign.cli._counting import counting
+from personalign.cli._output import emit_json, output_console, progress
+from personalign.cli._systems import chosen_metrics, judge_ahead, named_files, opened_judge
 from personalign.data.formats import Format, read_dialogues
 from personalign.errors import PersonalignError
 from personalign.evaluation.answers import Answers, Reply
 from personalign.evaluation.evaluate import Part, Settings, evaluate
-from personalign.evaluation.metrics import find_metrics
 from personalign.evaluation.predictions import questions_of, read_predictions
 from personalign.evaluation.report.page import Section
 from personalign.evaluation.tokens import Language
@@ -69,7 +69,10 @@ def report(
         raise PersonalignError("give either run folders, or files of predictions with --data")
     if not folders and data is None:
         raise PersonalignError("files of predictions need --data, the dialogues that they answer")
-    say = message_console().print
+    chosen = chosen_metrics(metrics)
+    target = out or (folders[0] / "report" if folders else Path("report"))
+    if target.exists() and not (target / "report.html").is_file() and any(target.iterdir()):
+        raise PersonalignError(f"{target} holds something else than a report; name another folder with --out")
     facts: list[tuple[str, str]] = []
     sections: list[Section] = []
     systems: dict[str, list[Answers]]
@@ -78,14 +81,15 @@ def report(
         recipe = runs[0].recipe
         spoken: Language = language or recipe.language
         judge = judge or next(iter(recipe.evaluation.judges), None)
-        opened = opened_judge(None if judge == "none" else judge, language=spoken)
-        systems = dict(reporting.answers_of_runs(runs, language=spoken, judge=opened))
+        with counting("judging") as done:
+            opened = opened_judge(None if judge == "none" else judge, language=spoken, progress=done)
+            systems = dict(reporting.answers_of_runs(runs, language=spoken, judge=opened))
+            judge_ahead(systems, chosen)
         dialogues = runs[0].dialogues
         against = against or next((name for name in systems if name == "fine-tuning"), None)
         sections.append(reporting.training_section(runs))
         facts += [("recipe", recipe.name), ("runs", ", ".join(run.folder.name for run in runs))]
         facts.append(("seeds", ", ".join(str(run.recipe.seed) for run in runs)))
-        target = out or folders[0] / "report"
         heading = title or f"{recipe.name}: {recipe.description}"
     else:
         assert data is not None
@@ -94,24 +98,26 @@ def report(
         questions = questions_of(dialogues)
         if not questions:
             raise PersonalignError(f"{data} has no assistant turn; there is nothing to answer")
-        opened = opened_judge(None if judge == "none" else judge, language=spoken)
-        gold = [Reply(question.gold or "") for question in questions]
-        systems = {reporting.GOLD: [Answers(questions, gold, language=spoken, judge=opened)]}
-        for name, files in named_files(sources).items():
-            systems[name] = [
-                Answers(questions, read_predictions(file, questions), language=spoken, judge=opened)
-                for file in files
-            ]
+        with counting("judging") as done:
+            opened = opened_judge(None if judge == "none" else judge, language=spoken, progress=done)
+            gold = [Reply(question.gold or "") for question in questions]
+            systems = {reporting.GOLD: [Answers(questions, gold, language=spoken, judge=opened)]}
+            for name, files in named_files(sources).items():
+                systems[name] = [
+                    Answers(questions, read_predictions(file, questions), language=spoken, judge=opened)
+                    for file in files
+                ]
+            judge_ahead(systems, chosen)
         facts.append(("data", data.name))
-        target = out or Path("report")
         heading = title or f"Predictions on {data.name}"
-    if target.exists() and not (target / "report.html").is_file() and any(target.iterdir()):
-        raise PersonalignError(f"{target} holds something else than a report; name another folder with --out")
-    chosen = None if metrics is None else find_metrics([n for some in metrics for n in some.split(",") if n])
-    say("measuring ...", style="dim")
-    found = evaluate(
-        systems, metrics=chosen, against=against, settings=Settings(samples=samples, seed=seed, part=part)
-    )
+    with progress("measuring", total=len(systems) * len(chosen)) as advance:
+        found = evaluate(
+            systems,
+            metrics=chosen,
+            against=against,
+            settings=Settings(samples=samples, seed=seed, part=part),
+            tell=lambda _: advance(1),
+        )
     sections += [reporting.selection_section(found), reporting.differences_section(found)]
     facts += [
         ("judge", "none" if opened is None else opened.name),

@@ -81,7 +81,7 @@ def evaluate(
     """Score every system, each given as its answers of one seed or several, all on the same turns.
 
     `metrics` None: all that are computed by default. A metric is left out for systems that lack what it needs.
-    `tell` is called with what is being done.
+    `tell` is called with what comes next, once per system and metric.
 
     Raises PersonalignError where systems answer different turns, or `against` is none of them.
     """
@@ -96,12 +96,12 @@ def evaluate(
     left_out: dict[str, str] = {}
     for metric in chosen:
         for name, seeds in systems.items():
+            if tell is not None:
+                tell(f"{name}: {metric.name}")
             lacking = missing(seeds[0], metric) or next(filter(None, (missing(a, metric) for a in seeds)), [])
             if lacking:
                 left_out.setdefault(metric.name, f"{name} lacks {NEEDS[lacking[0]]}")
                 continue
-            if tell is not None:
-                tell(f"{name}: {metric.name}")
             sums = [metric.measure(answers).of(kept) for answers in seeds]
             measured.setdefault(metric.name, {})[name] = sums
             scores[name][printed_name(metric, seeds[0].language)] = Score(

@@ -5,6 +5,7 @@ Turns of one dialogue hang together, so whole dialogues are resampled, left out 
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -210,12 +211,14 @@ def bootstrap_by_dialogue(
     return found.low, found.high
 
 
+@lru_cache(maxsize=4)
 def _draws(dialogues: int, *, samples: int, seed: int) -> Floats:
-    # How often each dialogue is drawn is all that matters: [samples, dialogues] counts.
+    """[samples, dialogues], how often each dialogue is drawn, which is all that matters; the same for all metrics."""
     generator = np.random.default_rng(seed)
-    return generator.multinomial(dialogues, np.full(dialogues, 1 / dialogues), size=samples).astype(
-        np.float64
-    )
+    counts = generator.multinomial(dialogues, np.full(dialogues, 1 / dialogues), size=samples)
+    draws: Floats = counts.astype(np.float64)
+    draws.flags.writeable = False
+    return draws
 
 
 def _mixed(first: Sums, second: Sums, chosen: Floats) -> Floats:
