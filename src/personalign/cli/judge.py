@@ -239,7 +239,7 @@ def _print_figures(figures: Mapping[str, Any]) -> None:
     console = output_console()
     for name, value in figures.items():
         if isinstance(value, float):
-            console.print(f"  {name.replace('_', ' '):<28}{value:.3f}", markup=False)
+            console.print(f"  {name.replace('_', ' '):<32} {value:.3f}", markup=False)
         elif isinstance(value, Mapping) and name != "confusion":
             _print_figures({f"{name}, {key}": item for key, item in value.items()})
 

@@ -105,12 +105,16 @@ def _f_of_bags(texts: Sequence[Tokens], *, order: int) -> Floats:
 
 
 def longest_common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
-    """Its length, in len(first) * len(second) steps."""
-    row = [0] * (len(second) + 1)
-    for token in first:
-        diagonal = 0
-        for column, other in enumerate(second, start=1):
-            above = row[column]
-            row[column] = diagonal + 1 if token == other else max(above, row[column - 1])
-            diagonal = above
-    return row[-1]
+    """Its length, one step per token of `second`: a row of the usual table is kept as the bits of a number.
+
+    Hyyrö 2004: bit i is 0 where the length grows with token i of `first`.
+    """
+    places: dict[str, int] = {}
+    for index, token in enumerate(first):
+        places[token] = places.get(token, 0) | 1 << index
+    whole = (1 << len(first)) - 1
+    row = whole
+    for token in second:
+        matches = row & places.get(token, 0)
+        row = ((row + matches) | (row - matches)) & whole
+    return len(first) - row.bit_count()
