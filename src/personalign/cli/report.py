@@ -63,6 +63,7 @@ def report(
     turns: dialogue, persona, each system's reply, the line that it selected and the judge's verdict on every line.
     """
     from personalign.methods import reporting
+    from personalign.methods.lineup import GOLD
 
     folders = [Path(source) for source in sources if Path(source).is_dir()]
     if folders and (len(folders) < len(sources) or data is not None):
@@ -101,7 +102,7 @@ def report(
         with counting("judging") as done:
             opened = opened_judge(None if judge == "none" else judge, language=spoken, progress=done)
             gold = [Reply(question.gold or "") for question in questions]
-            systems = {reporting.GOLD: [Answers(questions, gold, language=spoken, judge=opened)]}
+            systems = {GOLD: [Answers(questions, gold, language=spoken, judge=opened)]}
             for name, files in named_files(sources).items():
                 systems[name] = [
                     Answers(questions, read_predictions(file, questions), language=spoken, judge=opened)

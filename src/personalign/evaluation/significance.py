@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
 from personalign.errors import PersonalignError
 from personalign.evaluation.metrics import Interval
-from personalign.evaluation.sums import Floats, Sums, aligned, mean_of
+from personalign.evaluation.sums import Floats, Sums, aligned
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,22 +192,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def stars(p: float) -> str:
     """`***` below .001, `**` below .01, `*` below .05."""
     return "" if np.isnan(p) else "*" * sum(p < level for level in (0.05, 0.01, 0.001))
-
-
-def bootstrap_by_dialogue(
-    values: npt.ArrayLike,
-    groups: Sequence[Hashable],
-    *,
-    samples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile interval (low, high) of the mean of `values` [N], dialogues drawn with replacement.
-
-    For the difference of two systems on the same turns, give the differences per turn.
-    """
-    found = estimate([mean_of(values)], groups, samples=samples, seed=seed, level=level)
-    return found.low, found.high
 
 
 @lru_cache(maxsize=4)

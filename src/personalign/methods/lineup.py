@@ -4,6 +4,9 @@ from personalign.decoding.selection import Strategy
 from personalign.methods.recipe import Recipe
 from personalign.methods.systems import System
 
+GOLD = "gold replies"
+"""The title of their row in every table."""
+
 _TITLES: dict[Strategy, str] = {
     "predicted": "PAL",
     "random": "PAL, random selection",

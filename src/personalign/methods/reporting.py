@@ -22,10 +22,9 @@ from personalign.evaluation.report.charts import Bar, Line, bar_chart, line_char
 from personalign.evaluation.report.page import Report, Section, page
 from personalign.evaluation.report.tables import csv_table, latex_table, markdown_table, metrics_of
 from personalign.evaluation.tokens import Language
-from personalign.methods.lineup import compared_systems
+from personalign.methods.lineup import GOLD, compared_systems
 from personalign.methods.recipe import Recipe, parse_recipe, read_recipe
 
-GOLD = "gold replies"
 _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "loss",

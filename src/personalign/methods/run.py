@@ -27,7 +27,7 @@ from personalign.methods import pal
 from personalign.methods.cards import model_card
 from personalign.methods.judges import find_judge, open_judge
 from personalign.methods.labelling import label_parts, label_settings
-from personalign.methods.lineup import aligned_from, compared_systems, final_stage
+from personalign.methods.lineup import GOLD, aligned_from, compared_systems, final_stage
 from personalign.methods.models import ModelStore
 from personalign.methods.parts import (
     TRIMMED,
@@ -307,7 +307,7 @@ class PalRun:
     def _results(self) -> dict[str, Any]:
         recipe = self.recipe
         judges = {name: self._judge(name) for name in recipe.evaluation.judges}
-        systems = [(System("gold", "gold replies", "", "unselected"), gold_rows(self.parts()["test"]))]
+        systems = [(System("gold", GOLD, "", "unselected"), gold_rows(self.parts()["test"]))]
         systems += [
             (system, _read_rows(self._predictions(system.name))) for system in compared_systems(recipe)
         ]

@@ -175,12 +175,13 @@ def _consistency(answers: Answers, *, bootstrap: int, seed: int) -> dict[str, An
             "needs_none": [index for index in every if not needs[index]],
         }
     groups = answers.dialogues
+    sums = {name: METRICS[name].measure(answers) for name in (*_CONSISTENCY, "recall")}
     result: dict[str, Any] = {}
     for part, kept in parts.items():
         names = [*_CONSISTENCY, *(["recall"] if part == "needs_line" else [])]
         for name in names if kept else ():
             found = estimate(
-                [METRICS[name].measure(answers).of(kept)],
+                [sums[name].of(kept)],
                 [groups[index] for index in kept],
                 samples=bootstrap,
                 seed=seed,
