@@ -11,7 +11,7 @@ from tests.trees.random_trees import TREES, Grown, Path, Sprout, alone, grow, ti
 from torch import Tensor, nn
 
 from personalign.errors import PersonalignError
-from personalign.trees import DialogueTree, ScoringPlan, pack, score, split, token_log_probs
+from personalign.trees import DialogueTree, ScoringPlan, batch_of, pack, score, split, token_log_probs
 from personalign.trees.plan import Mode
 
 TOLERANCE = 1e-5
@@ -269,12 +269,15 @@ def test_flex_attention_does_not_train_on_cpu() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("shape", ["llama", "qwen2"])
 def test_flex_attention_gradients_on_a_gpu(shape: str) -> None:
-    grown = grow(tuple(range(1, 20)), FIXED_SPROUTS)
+    trees = [grow(tuple(1 + i % 50 for i in range(length)), FIXED_SPROUTS).tree for length in (19, 190, 33)]
     results = []
     for attention in ("eager", "flex_attention"):
         # The compiled kernels want heads of 16 dimensions or more.
         model = tiny_model(shape, attention=attention, head_dim=16).cuda()
-        found = token_log_probs(model, pack([grown.tree]).to("cuda"), plan=plan(attention))
+        batch = batch_of(model, trees, plan=plan(attention))
+        # A row per tree, and all trees in one: empty blocks between them cost flex_attention nothing.
+        assert len(batch.input_ids) == (1 if attention == "flex_attention" else len(trees))
+        found = token_log_probs(model, batch, plan=plan(attention))
         found.sum().backward()
         results.append((found.detach(), gradients(model)))
     torch.testing.assert_close(results[1][0], results[0][0], atol=1e-4, rtol=0)

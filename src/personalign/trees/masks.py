@@ -8,6 +8,8 @@ from torch import Tensor
 from personalign.trees.packing import PackedBatch
 from personalign.trees.plan import Attention, ScoringPlan
 
+RECOMPILE_LIMIT = 64
+
 
 def attention_masks(batch: PackedBatch, *, plan: ScoringPlan, dtype: torch.dtype) -> Any:
     """What to pass as `attention_mask`: one mask, or a dict of one mask per kind of layer.
@@ -28,6 +30,7 @@ def _mask(batch: PackedBatch, *, window: int | None, attention: Attention, dtype
     if attention == "flex_attention":
         return _block_mask(batch, window=window)
     visible = batch.visible
+    assert visible is not None, "packed without a mask"
     if window is not None:
         distance = batch.position_ids[:, :, None] - batch.position_ids[:, None, :]
         visible = visible & (distance < window)
@@ -45,6 +48,9 @@ def additive(visible: Tensor, *, dtype: torch.dtype) -> Tensor:
 def _block_mask(batch: PackedBatch, *, window: int | None) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
+    # Kernels are compiled for each mode of gradients, precision and number of heads, and once more where lengths
+    # turn out to change. Beyond torch's limit of 8 it would go on uncompiled, slower by far, with a mere warning.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
     node, limits, start, positions = batch.node, batch.limits, batch.start, batch.position_ids
 
     def rule(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -56,4 +62,9 @@ def _block_mask(batch: PackedBatch, *, window: int | None) -> Any:
         return seen
 
     rows, length = batch.input_ids.shape
-    return create_block_mask(rule, B=rows, H=None, Q_LEN=length, KV_LEN=length, device=batch.input_ids.device)
+    device = batch.input_ids.device
+    # Uncompiled, the rule is worked out for every pair of tokens before blocks are made of it.
+    compiled = device.type == "cuda"
+    return create_block_mask(
+        rule, B=rows, H=None, Q_LEN=length, KV_LEN=length, device=device, _compile=compiled
+    )

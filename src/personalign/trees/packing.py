@@ -18,7 +18,8 @@ class PackedBatch:
     """Trees of one forward pass, B rows of L tokens.
 
     - `input_ids`, `position_ids`: int64 [B, L]; padding has id and position 0.
-    - `visible`: bool [B, L, L], row sees column; padding sees itself alone, so that no softmax is empty.
+    - `visible`: bool [B, L, L], row sees column; padding sees itself alone, so that no softmax is empty. None
+      where no mask was asked for.
     - `rows`: int64 [S], index into B * L of the token from which each scored token is predicted.
     - `targets`: int64 [S], the scored tokens' ids.
     - `branch`: int64 [S], the number of the branch that each scored token belongs to; branches are counted
@@ -32,7 +33,7 @@ class PackedBatch:
 
     input_ids: Tensor
     position_ids: Tensor
-    visible: Tensor
+    visible: Tensor | None
     rows: Tensor
     targets: Tensor
     branch: Tensor
@@ -59,8 +60,11 @@ class PackedBatch:
         return torch.bincount(self.branch, minlength=self.branches)
 
 
-def pack(trees: Sequence[DialogueTree]) -> PackedBatch:
-    """One tree per row. Raises ValueError when there is nothing to pack."""
+def pack(trees: Sequence[DialogueTree], *, mask: bool = True) -> PackedBatch:
+    """One tree per row. Without `mask`, for kernels that compute the rule, the L x L of `visible` is never made.
+
+    Raises ValueError when there is nothing to pack.
+    """
     if not trees:
         raise ValueError("there is no tree to pack")
     width = max(len(tree) for tree in trees)
@@ -68,7 +72,7 @@ def pack(trees: Sequence[DialogueTree]) -> PackedBatch:
     count = len(trees)
     ids = np.zeros((count, width), dtype=np.int64)
     positions = np.zeros((count, width), dtype=np.int64)
-    visible = np.zeros((count, width, width), dtype=np.bool_)
+    visible = np.zeros((count, width, width), dtype=np.bool_) if mask else None
     node = np.full((count, width), nodes - 1, dtype=np.int64)
     limits = np.zeros((count, nodes, nodes), dtype=np.int64)
     start = np.zeros((count, nodes), dtype=np.int64)
@@ -78,8 +82,9 @@ def pack(trees: Sequence[DialogueTree]) -> PackedBatch:
         length = len(tree)
         ids[row, :length] = tree.tokens()
         positions[row, :length] = tree.positions()
-        visible[row, :length, :length] = tree.visible()
-        visible[row, diagonal[length:], diagonal[length:]] = True
+        if visible is not None:
+            visible[row, :length, :length] = tree.visible()
+            visible[row, diagonal[length:], diagonal[length:]] = True
         node[row, :length] = tree.node_of_token()
         limits[row, : len(tree.nodes), : len(tree.nodes)] = tree.limits()
         start[row, : len(tree.nodes)] = [item.start for item in tree.nodes]
@@ -93,7 +98,7 @@ def pack(trees: Sequence[DialogueTree]) -> PackedBatch:
     return PackedBatch(
         input_ids=torch.from_numpy(ids),
         position_ids=torch.from_numpy(positions),
-        visible=torch.from_numpy(visible),
+        visible=None if visible is None else torch.from_numpy(visible),
         rows=torch.from_numpy(np.concatenate(rows or empty)),
         targets=torch.from_numpy(np.concatenate(targets or empty)),
         branch=torch.from_numpy(np.concatenate(branch or empty)),

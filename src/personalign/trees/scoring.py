@@ -57,7 +57,7 @@ def batch_of(model: nn.Module, trees: Sequence[DialogueTree], *, plan: ScoringPl
     rows = trees if plan.mode == "packed" else separate(trees)
     if _skips_unseen(plan, device):
         rows = [DialogueTree.join(rows)]
-    return pack(rows).to(device)
+    return pack(rows, mask=plan.mode == "packed" and plan.attention != "flex_attention").to(device)
 
 
 def score(
@@ -121,16 +121,21 @@ def _kernels(batch: PackedBatch, *, plan: ScoringPlan, mask: Any) -> contextlib.
     device = batch.input_ids.device
     if plan.attention == "flex_attention" and device.type == "cpu":
         return _uncompiled()
-    if _skips_unseen(plan, device):
+    if plan.attention == "sdpa" and _skips_unseen(plan, device):
         return attending_in(segments_of(mask[:, 0], node=batch.node), mask=mask)
     return contextlib.nullcontext()
 
 
 def _skips_unseen(plan: ScoringPlan, device: torch.device) -> bool:
-    """Whether attention runs in segments; where layers differ in what they see, each is left to its own mask."""
-    return (
-        device.type == "cpu" and plan.mode == "packed" and plan.attention == "sdpa" and not plan.layer_types
-    )
+    """Whether empty parts of the mask cost nothing: in flex_attention's blocks on a GPU, in our segments on a CPU.
+
+    Segments need one mask for all layers; where layers differ in what they see, each is left to its own.
+    """
+    if plan.mode != "packed":
+        return False
+    if plan.attention == "flex_attention":
+        return device.type == "cuda"
+    return plan.attention == "sdpa" and device.type == "cpu" and not plan.layer_types
 
 
 @contextlib.contextmanager
