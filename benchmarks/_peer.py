@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from _work import BATCH_EXAMPLES, BETA, LEARNING_RATE, MAX_GRAD_NORM, Job
+from _models import wait_for
+from _work import BETA, LEARNING_RATE, MAX_GRAD_NORM, Job
 from personalign.training.examples import Example
 
 
@@ -34,7 +35,7 @@ def make_trainer(
 ) -> Any:
     """A trainer of the job's stage. With `precompute`, a DPO trainer scores the reference before this returns."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(job.workload / "tokenizer")
-    rows_per_step = BATCH_EXAMPLES * (2 if job.stage == "stage1" else 1)
+    rows_per_step = job.batch_examples * (2 if job.stage == "stage1" else 1)
     common: dict[str, Any] = {
         "output_dir": folder,
         "per_device_train_batch_size": job.micro_batch,
@@ -45,7 +46,7 @@ def make_trainer(
         "max_grad_norm": MAX_GRAD_NORM,
         "gradient_checkpointing": False,
         "bf16": job.bf16,
-        "use_cpu": True,
+        "use_cpu": job.device == "cpu",
         "report_to": [],
         "save_strategy": "no",
         "disable_tqdm": True,
@@ -94,6 +95,7 @@ def train(model: Any, examples: Sequence[Example], *, job: Job, folder: str) -> 
     reference_seconds = trainer.reference_seconds if job.stage == "dpo" else 0.0
     start = time.perf_counter()
     result = trainer.train()
+    wait_for(job.device)
     return time.perf_counter() - start + reference_seconds, reference_seconds, float(result.training_loss)
 
 
@@ -103,6 +105,7 @@ def log_probs_and_gradient(
     """Summed log-probability of each path as TRL computes it, and the norm of one step's gradient."""
     trainer = make_trainer(model, examples, job=job, folder=folder)
     batch = trainer.data_collator([dict(row) for row in trainer.train_dataset])
+    batch = {name: value.to(model.device) for name, value in batch.items()}
     model.zero_grad()
     model.train()
     with trainer.compute_loss_context_manager():
@@ -122,4 +125,4 @@ def log_probs_and_gradient(
     loss.backward()
     norm = float(torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]))
     model.zero_grad()
-    return sums.float(), norm
+    return sums.float().cpu(), norm

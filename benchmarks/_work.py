@@ -6,7 +6,6 @@ from typing import Literal
 
 LEARNING_RATE = 1e-4
 MAX_GRAD_NORM = 1.0
-BATCH_EXAMPLES = 16
 BETA = 0.1
 
 Task = Literal["ours", "peer", "peer-batch", "agreement", "peak"]
@@ -25,6 +24,12 @@ class Job:
     bf16: bool = False
     dialogues: int = 1
     micro_batch: int = 1
+    device: str = "cpu"
+
+    @property
+    def batch_examples(self) -> int:
+        """Turns of one update: on a GPU the paper's, which fill it; on a CPU fewer, for updates enough."""
+        return 128 if self.device == "cuda" else 16
 
 
 @dataclass(frozen=True, slots=True)

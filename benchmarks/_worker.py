@@ -1,12 +1,9 @@
-"""One measurement in a process of its own, so that peak memory and caches are its own too.
+"""One measurement, in a process of its own where peak memory and caches are to be its own too."""
 
-Called as `_worker.py JOB RESULT`: reads a Job as JSON, writes the answer as JSON.
-"""
-
-import json
+import os
 import resource
-import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +15,13 @@ from _models import WorkCounter, build_model, measure_peak
 from _work import Job, Measurement
 from personalign._files import write_json
 from personalign.models.precision import cpu_has_amx
+from personalign.training.examples import Example
 
-SEARCH_EXAMPLES = 8
+SEARCH_EXAMPLES = {"10M": 8, "30M": 8, "124M": 4}
 MICRO_BATCHES = (1, 2, 4, 8, 16)
+GPU_SEARCH_EXAMPLES = 64
+GPU_MICRO_BATCHES = (8, 16, 32, 64)
+WARM_UP_STEPS = 3
 
 
 def answer(job: Job) -> dict[str, Any]:
@@ -33,14 +34,19 @@ def answer(job: Job) -> dict[str, Any]:
         case "agreement":
             return agreement(job)
         case "peak":
-            return asdict(measure_peak(with_bf16=cpu_has_amx()))
+            return asdict(measure_peak(job.device, with_bf16=job.device == "cuda" or cpu_has_amx()))
 
 
 def measure(job: Job) -> Measurement:
     examples = read_workload(job.workload, stage=job.stage, history=job.history, dialogues=job.dialogues)
-    model = build_model(job.size)
-    counter = WorkCounter(model, ours=job.task == "ours")
-    if job.task == "ours":
+    ours = job.task == "ours"
+    if ours and job.device == "cuda":
+        warm_up(job, examples)
+    model = _model(job, ours=ours)
+    counter = WorkCounter(model, ours=ours)
+    if job.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    if ours:
         import _ours
 
         seconds, reference_seconds, loss = _ours.train(model, examples, job=job)
@@ -49,15 +55,32 @@ def measure(job: Job) -> Measurement:
 
         with tempfile.TemporaryDirectory() as folder:
             seconds, reference_seconds, loss = _peer.train(model, examples, job=job, folder=folder)
+    counter.close()
     return Measurement(
         examples=len(examples),
         seconds=seconds,
         reference_seconds=reference_seconds,
         tokens=counter.tokens,
         operations=counter.operations,
-        memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        memory_bytes=(
+            torch.cuda.max_memory_allocated()
+            if job.device == "cuda"
+            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        ),
         loss=loss,
     )
+
+
+def _model(job: Job, *, ours: bool) -> Any:
+    flex = ours and job.device == "cuda"
+    return build_model(job.size, device=job.device, attention="flex_attention" if flex else "sdpa")
+
+
+def warm_up(job: Job, examples: Sequence[Example]) -> None:
+    """Have the kernels compiled, for the lengths that come: a cost of some seconds once, whatever the data's size."""
+    import _ours
+
+    _ours.train(_model(job, ours=True), examples[: WARM_UP_STEPS * job.batch_examples], job=job)
 
 
 def fastest_micro_batch(job: Job) -> dict[str, Any]:
@@ -66,14 +89,20 @@ def fastest_micro_batch(job: Job) -> dict[str, Any]:
 
     examples = read_workload(job.workload, stage=job.stage, history=job.history, dialogues=job.dialogues)
     # A stride takes early and late turns alike, as the whole workload has them.
-    few = examples[:: max(1, len(examples) // SEARCH_EXAMPLES)][:SEARCH_EXAMPLES]
+    gpu = job.device == "cuda"
+    count = GPU_SEARCH_EXAMPLES if gpu else SEARCH_EXAMPLES[job.size]
+    few = examples[:: max(1, len(examples) // count)][:count]
     rows = len(few) * (2 if job.stage == "stage1" else 1)
+    sizes = [size for size in (GPU_MICRO_BATCHES if gpu else MICRO_BATCHES) if size <= rows]
     rates = {}
-    for size in (1, *(size for size in MICRO_BATCHES if size <= rows)):
-        model = build_model(job.size)
+    for size in (sizes[0], *sizes):
+        model = _model(job, ours=False)
         candidate = replace(job, micro_batch=size)
         with tempfile.TemporaryDirectory() as folder:
-            seconds, _, _ = _peer.train(model, few, job=candidate, folder=folder)
+            try:
+                seconds, _, _ = _peer.train(model, few, job=candidate, folder=folder)
+            except torch.OutOfMemoryError:
+                break
             # The first round warms the process up, and its time is written over.
             rates[size] = len(few) / seconds
     best = max(rates, key=lambda size: rates[size])
@@ -86,8 +115,10 @@ def agreement(job: Job) -> dict[str, Any]:
     import _peer
 
     examples = read_workload(job.workload, stage=job.stage, history=job.history, dialogues=job.dialogues)
-    model = build_model(job.size)
+    model = _model(job, ours=True)
     ours, our_norm = _ours.log_probs_and_gradient(model, examples, job=job)
+    if job.device == "cuda":
+        model.set_attn_implementation("sdpa")
     with tempfile.TemporaryDirectory() as folder:
         peers, peer_norm = _peer.log_probs_and_gradient(model, examples, job=job, folder=folder)
     return {
@@ -100,12 +131,9 @@ def agreement(job: Job) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    job_file, result_file = map(Path, sys.argv[1:])
-    fields = json.loads(job_file.read_text(encoding="utf-8"))
-    job = Job(**{**fields, "workload": Path(fields["workload"])})
-    write_json(result_file, answer(job))
-
-
-if __name__ == "__main__":
-    main()
+def answer_in_file(job: Job, result: Path, log: Path) -> None:
+    """What a process of its own does: everything printed goes to `log`, the answer to `result`."""
+    with open(log, "wb") as stream:
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+        write_json(result, answer(job))
