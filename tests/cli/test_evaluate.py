@@ -103,6 +103,10 @@ def test_a_part_and_seeds(folder: Path) -> None:
         (["{0}/good.jsonl", "{0}/good.jsonl"], "two systems are called 'good'"),
         (["{0}/data.jsonl"], "data.jsonl does not fit the data"),
         (["{0}/good.jsonl", "--judge", "nobody"], "there is no judge 'nobody'"),
+        (["{0}/good.jsonl", "--metrics", ""], "--metrics names no metric"),
+        (["two={0}/good.jsonl,{0}/good.jsonl"], "names one file twice"),
+        # A mistake is told before a judge is opened.
+        (["{0}/good.jsonl", "--against", "x", "--judge", "nobody"], "'x' is none of the systems"),
     ],
 )
 def test_mistakes_are_one_message(folder: Path, arguments: list[str], message: str) -> None:
@@ -146,3 +150,12 @@ def test_metrics_are_listed_and_shown() -> None:
     assert "smooth:exp" in result.stdout
     assert "jackknife by dialogue" in result.stdout
     assert run("metrics", "show", "bleu-9").exit_code == 1
+
+
+def test_names_are_printed_as_they_are(folder: Path) -> None:
+    (folder / "good.jsonl").rename(folder / "good[a].jsonl")
+    result = run("evaluate", folder / "good[a].jsonl", f"[/x]={folder / 'bad.jsonl'}", "--data", folder / "data.jsonl",
+                 "--metrics", "length")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "good[a]" in result.stdout
+    assert "[/x]" in result.stdout

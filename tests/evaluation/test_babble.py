@@ -18,7 +18,7 @@ def test_every_kind_is_trained_on_or_held_out() -> None:
 def test_babble_has_the_words_it_should(kind: str) -> None:
     made_by = babbler(REPLIES)
     shuffle = random.Random(1)
-    allowed = WORDS | (set(LINE.split()) if kind.endswith("_line") else set())
+    allowed = WORDS | (set(LINE.split()) if "line" in kind else set())
     for _ in range(50):
         words = made_by.make(kind, line=LINE, shuffle=shuffle).split()
         assert words
@@ -32,9 +32,21 @@ def test_babble_has_the_words_it_should(kind: str) -> None:
 
 def test_rows_are_neutral_of_every_kind_alike_and_repeatable() -> None:
     made_by = babbler(REPLIES)
-    rows = babble_rows(made_by, [LINE], kinds=TRAINED_ON, count=20, seed=3)
-    assert len(rows) == 20
+    rows = babble_rows(made_by, [LINE], kinds=TRAINED_ON, count=24, seed=3)
+    assert len(rows) == 24
     assert {row.label for row in rows} == {NEUTRAL}
     assert {row.premise for row in rows} == {LINE}
-    assert rows == babble_rows(made_by, [LINE], kinds=TRAINED_ON, count=20, seed=3)
-    assert rows != babble_rows(made_by, [LINE], kinds=TRAINED_ON, count=20, seed=4)
+    assert rows == babble_rows(made_by, [LINE], kinds=TRAINED_ON, count=24, seed=3)
+    assert rows != babble_rows(made_by, [LINE], kinds=TRAINED_ON, count=24, seed=4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_chinese_babble_is_of_characters_and_never_the_line_itself(kind: str) -> None:
+    line = "我养了七只蜜蜂"
+    made_by = babbler(["我有两只狗和一只猫。", "不，我晚上上班。", "你喜欢喝茶吗？"])
+    shuffle = random.Random(1)
+    for _ in range(50):
+        said = made_by.make(kind, line=line, shuffle=shuffle)
+        assert said
+        assert " " not in said
+        assert line not in said

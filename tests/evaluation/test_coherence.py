@@ -49,6 +49,26 @@ def test_a_model_judges_as_it_does_alone(tiny_encoder: Path, tmp_path: Path) -> 
     assert judge.classes(triples) == alone
 
 
+def test_too_long_a_triple_loses_its_context_and_never_its_reply(tiny_encoder: Path, tmp_path: Path) -> None:
+    AutoModelForSequenceClassification.from_pretrained(tiny_encoder, num_labels=3).save_pretrained(tmp_path)
+    for kind in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / kind).write_bytes((tiny_encoder / kind).read_bytes())
+    judge = load_coherence_judge(tmp_path, max_length=14)
+    seen: list[str] = []
+    tokenizer = judge.tokenizer
+
+    def watched(text: object, **named: object) -> object:
+        seen.extend(text if isinstance(text, list) else [])
+        return tokenizer(text, **named)
+
+    object.__setattr__(judge, "tokenizer", watched)
+    judge.classes([(("i like dogs",), ("cats fish cats fish", "dogs never always"), "never cats")])
+    judge.classes([(("i like dogs i like fish i like cats",), ("cats",), "never i like fish always cats")])
+    assert seen[0] == "[PERSONA] i like dogs [CONTEXT] fish dogs never always [RESPONSE] never cats"
+    assert seen[1].endswith("[CONTEXT]  [RESPONSE] never i like fish always cats")
+    assert len(judge.shortened) == 2
+
+
 def test_other_numbers_of_classes_are_refused(tiny_encoder: Path, tmp_path: Path) -> None:
     AutoModelForSequenceClassification.from_pretrained(tiny_encoder, num_labels=2).save_pretrained(tmp_path)
     for kind in ("tokenizer.json", "tokenizer_config.json"):

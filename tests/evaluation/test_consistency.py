@@ -100,6 +100,17 @@ def test_earlier_messages_of_the_same_person_may_contradict() -> None:
     assert self_contradicting_dialogues(verdicts, answers.dialogues).figure() == 0.5
 
 
+def test_dialogues_of_a_part_count_the_replies_of_that_part_alone() -> None:
+    none, hit = np.zeros((0, 3)), np.array([[0.0, 0.0, 1.0]])
+    found = self_contradicting_dialogues([none, hit, none, none], ["a", "a", "a", "b"])
+    assert found.figure() == 0.5
+    assert found.of([0, 2, 3]).figure() == 0.0
+    assert found.of([1, 2]).figure() == 1.0
+    by_dialogue = found.grouped(["a", "a", "a", "b"])
+    assert by_dialogue.figure() == 0.5
+    assert by_dialogue.without_each().tolist() == [0.0, 1.0]
+
+
 def test_copied_share_is_the_longest_run_shared_with_one_line() -> None:
     persona = ["I like to fish.", "i have a big dog"]
     # "i have a big" is shared; the run may not go on into another line.

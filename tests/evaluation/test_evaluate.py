@@ -88,3 +88,71 @@ def test_unequal_turns_and_unknown_names_are_refused() -> None:
 def test_one_dialogue_has_figures_without_intervals() -> None:
     found = evaluate({"a": [Answers(QUESTIONS[:2], [Reply("x")] * 2)]}, metrics=METRICS)
     assert math.isnan(found.scores["a"]["bleu-1/coco"].estimate.low)
+
+
+def test_a_figure_that_does_not_exist_is_no_difference() -> None:
+    none = [Question(f"d{index}", 1, ("i fish",), gold="x", relevant=()) for index in range(8)]
+    systems = {
+        name: [Answers(none, [Reply(name, selects=True, line=None)] * 8)] for name in ("ours", "theirs")
+    }
+    metrics = find_metrics(["selection/accuracy_needed", "length/tokens"])
+    found = evaluate(systems, metrics=metrics, against="theirs")
+    difference = found.differences["ours"]["selection/accuracy_needed"]
+    assert math.isnan(difference.p)
+    assert math.isnan(difference.comparison.p_bootstrap)
+    assert math.isnan(difference.comparison.effect)
+    assert difference.stars == ""
+    # It takes no part in the correction of the others.
+    assert found.differences["ours"]["length/tokens"].p_holm == 1.0
+
+
+def test_systems_that_choose_other_lines_can_be_compared() -> None:
+    lines = ("i fish", "i run", "i ski", "i swim", "i sail")
+    questions = [
+        Question(f"d{index}", 1, lines, gold="x", relevant=(index % 3,)) for index in range(12)
+    ]
+    few = Answers(questions, [Reply("x", selects=True, line=index % 2) for index in range(12)])
+    many = Answers(questions, [Reply("x", selects=True, line=index % 5) for index in range(12)])
+    found = evaluate({"few": [few], "many": [many]}, metrics=find_metrics(["selection"]), against="few")
+    difference = found.differences["many"]["selection/macro_f1"]
+    ours, theirs = (found.scores[name]["selection/macro_f1"].estimate.value for name in ("many", "few"))
+    assert difference.comparison.difference == pytest.approx(ours - theirs)
+    assert 0 < difference.p <= 1
+    # What the data alone decide is not tested.
+    assert "selection/accuracy_always_none" in found.scores["many"]
+    assert "selection/accuracy_always_none" not in found.differences["many"]
+
+
+def test_more_seeds_of_one_are_tested_by_the_bootstrap() -> None:
+    found = evaluate(
+        {"ours": [GOOD, GOOD], "published": [BAD]}, metrics=find_metrics(["f1/convai2"]), against="published"
+    )
+    difference = found.differences["ours"]["f1/convai2"]
+    assert difference.test == "paired bootstrap"
+    assert difference.p == difference.comparison.p_bootstrap < 0.01
+
+
+def test_every_test_of_many_gets_as_many_samples_as_a_star_needs() -> None:
+    every = find_metrics(["bleu-1", "bleu-2", "rouge-1", "rouge-2", "rouge-l", "f1", "chrf"])
+    systems = {"bad": [BAD], **{f"good {number}": [GOOD] for number in range(5)}}
+    found = evaluate(systems, metrics=every, against="bad", settings=Settings(samples=100))
+    count = sum(map(len, found.differences.values()))
+    assert found.test_samples == 20 * count > 100
+    assert evaluate(systems, metrics=every[:1]).test_samples == 0
+
+
+def test_a_reference_is_scored_and_not_tested() -> None:
+    found = evaluate(
+        {"gold": [GOOD], "bad": [BAD], "other": [BAD]}, metrics=METRICS, against="bad", reference="gold"
+    )
+    assert found.reference == "gold"
+    assert set(found.scores) == {"gold", "bad", "other"}
+    assert set(found.differences) == {"other"}
+    assert found.left_out == {"hits@1": "bad, other lack 'rank' in every prediction"}
+
+
+def test_a_metric_that_one_system_has_says_what_the_other_lacks() -> None:
+    ranked = Answers(QUESTIONS, [Reply("x", rank=1) for _ in QUESTIONS])
+    found = evaluate({"ranked": [ranked], "bad": [BAD]}, metrics=METRICS)
+    assert "hits@1" in found.scores["ranked"]
+    assert found.left_out == {"hits@1": "bad lacks 'rank' in every prediction"}

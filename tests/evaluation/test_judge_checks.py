@@ -76,6 +76,15 @@ def test_agreement_with_published_scores(tmp_path: Path) -> None:
     assert (found["kind"], found["pairs"], found["auc"]) == ("scores", 3, 0.75)
 
 
+@pytest.mark.parametrize("scores", [[0.9], [0.9, 0.1, 0.7]])
+def test_as_many_published_scores_as_lines(tmp_path: Path, scores: list[float]) -> None:
+    right = {"personas": ["fish", "run"], "response": "i fish", "entail_scores": [0.9, 0.1]}
+    path = written(tmp_path / "scores.jsonl", right, {**right, "entail_scores": scores})
+    message = rf"scores.jsonl, line 2: {len(scores)} entail_scores for 2 personas; write one for each"
+    with pytest.raises(PersonalignError, match=message):
+        check_judge(ByWord(), path)
+
+
 def test_the_area_equals_that_of_scikit_learn() -> None:
     generator = np.random.default_rng(0)
     scores, positive = generator.integers(0, 9, 80).astype(float), generator.random(80) < 0.4

@@ -15,6 +15,7 @@ from personalign.evaluation.nli_rows import (
     read_entailed_pairs,
     read_nli_rows,
     sentences_in,
+    sentences_of,
 )
 
 
@@ -108,6 +109,7 @@ def test_rows_with_forbidden_sentences_are_dropped_and_counted(tmp_path: Path) -
             row("i run", "i jog"),
             row("i read", "i like books"),
             row("i cook. i like books", "i bake"),
+            row("i cook", "i bake . i am wet !"),
             row("i swim", "i am wet", split="valid"),
             row("x", "I like books .", split="test"),
         ],
@@ -120,15 +122,15 @@ def test_rows_with_forbidden_sentences_are_dropped_and_counted(tmp_path: Path) -
     test_file = write(tmp_path / "test.jsonl", [{"persona": ["i run."], "messages": []}])
     gathered = judge_data(data, entailed_pairs=pairs, exclude=[test_file], max_entailed=3, max_neutral=2)
     assert gathered.counts == {
-        "read": 7,
+        "read": 8,
         "valid": 1,
         "other_splits": 1,
         "entailed_pairs_read": 6,
-        "dropped_own_other_splits": 2,
+        "dropped_own_other_splits": 4,
         "dropped_excluded_files": 1,
         "entailed_pairs_dropped_own_other_splits": 0,
         "entailed_pairs_dropped_excluded_files": 1,
-        "train_rows": 2,
+        "train_rows": 1,
         "more_rows": 0,
         "entailed_rows": 3,
         "random_neutral_rows": 2,
@@ -139,7 +141,7 @@ def test_rows_with_forbidden_sentences_are_dropped_and_counted(tmp_path: Path) -
     assert gathered.train[0] == NliRow("i ski", "i like snow", 1)
     assert gathered.valid == (NliRow("i swim", "i am wet", 1, "valid"),)
     known = {(item.premise, item.hypothesis) for item in read_entailed_pairs(pairs)}
-    for item in gathered.train[2:]:
+    for item in gathered.train[1:]:
         assert ((item.premise, item.hypothesis) in known) == (item.label == 0)
 
 
@@ -178,7 +180,7 @@ def test_more_files_facts_and_babble_join_under_the_same_rules(tmp_path: Path) -
     assert gathered == judge_data(data, more=[more], facts=[facts], max_facts=9, babble=10)
 
 
-def test_the_held_out_part_shares_no_text_with_what_is_learnt(tmp_path: Path) -> None:
+def test_no_premise_of_the_held_out_part_is_learnt_from(tmp_path: Path) -> None:
     rows = [row(f"line {i % 20}", f"line {i % 7}") for i in range(60)] + [row("v", "w", split="valid")]
     pairs = [{"persona": f"line {i}", "response": f"reply {i}"} for i in range(20)]
     gathered = judge_data(
@@ -232,5 +234,6 @@ def test_no_training_row_of_a_real_judge_has_a_sentence_of_the_test_dialogues(pe
             *(message["content"] for message in dialogue["messages"]),
         )
     }
-    assert gathered.counts["random_neutral_rows"] == 4000
-    assert not seen & {normalise(text) for item in gathered.train for text in (item.premise, item.hypothesis)}
+    assert gathered.counts["random_neutral_rows"] == 3000
+    for item in gathered.train:
+        assert not seen & (sentences_of(item.premise) | sentences_of(item.hypothesis))

@@ -182,11 +182,11 @@ def test_the_commands_train_and_evaluate(config: JudgeTraining, tmp_path: Path) 
         app, ["eval", str(config.out), str(config.data), "--max-length", "32", "--json"]
     )
     assert evaluated.exit_code == 0, evaluated.output
-    scores = json.loads(evaluated.stdout.splitlines()[-1])
+    scores = json.loads(evaluated.stdout.splitlines()[-1])["files"][str(config.data)]
     assert scores["accuracy"] == result["valid"]["accuracy"]
     assert scores["confusion"] == result["valid"]["confusion"]
     assert scores["rows"] == 36
-    assert scores["files"][str(config.data)]["kind"] == "labels"
+    assert scores["kind"] == "labels"
 
 
 def test_evaluating_on_a_split_that_is_not_there_names_those_that_are(config: JudgeTraining) -> None:

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from personalign.errors import PersonalignError
 from personalign.evaluation.judge import CONTRADICTION, ENTAILMENT, NEUTRAL
 from personalign.evaluation.llm_judge import LlmJudge, open_llm_judge
+from personalign.methods.judges import with_cache
 
 Answer = tuple[int, Any, dict[str, str]]
 
@@ -143,3 +145,22 @@ def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPat
     assert (judge.url, judge.api_key, judge.name) == ("http://127.0.0.1:1/v1", "k", "llm:m")
     with pytest.raises(PersonalignError, match="name of a model"):
         open_llm_judge("")
+
+
+def test_ratings_before_a_failure_are_kept_and_progress_is_one_count(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERSONALIGN_CACHE", str(tmp_path))
+    told: list[tuple[int, int]] = []
+    judge = judge_at(fake, tries=1, progress=lambda done, total: told.append((done, total)))
+    pairs = [("i keep bees", f"{number:03}") for number in range(250)]
+    fake.answer = lambda _: says("3") if len(fake.requests) <= 150 else (500, "broken", {})
+    with pytest.raises(PersonalignError, match="all but the last 100 or fewer are kept"):
+        with_cache(judge).judge(pairs)
+    assert told[:100] == [(done, 250) for done in range(1, 101)]
+    fake.answer = lambda _: says("3")
+    fake.requests.clear()
+    told.clear()
+    assert with_cache(judge).judge(pairs).classes().tolist() == [NEUTRAL] * 250
+    assert len(fake.requests) == 150
+    assert told == [(done, 150) for done in range(1, 151)]

@@ -104,3 +104,24 @@ def test_labels_without_names_are_never_guessed(id2label: dict[int, str]) -> Non
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PersonalignError, match="cannot be loaded as a judge"):
         load_judge(tmp_path)
+
+
+def test_the_key_of_a_cache_holds_how_texts_are_cut_and_what_computes(judge_folder: Path, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    def key_with(file: str, **changes: object) -> str:
+        folder = tmp_path / f"{file}-{'-'.join(changes)}"
+        shutil.copytree(judge_folder, folder)
+        settings = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps({**settings, **changes}))
+        return load_judge(folder).key
+
+    usual = load_judge(judge_folder).key
+    assert key_with("config.json") == usual
+    assert key_with("config.json", num_attention_heads=4) != usual
+    assert key_with("config.json", layer_norm_eps=1e-3) != usual
+    assert key_with("tokenizer.json", normalizer={"type": "Lowercase"}) != usual
+    judge = load_judge(judge_folder)
+    judge.judge(random_pairs(3))
+    assert judge.key == usual

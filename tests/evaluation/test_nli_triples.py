@@ -66,6 +66,32 @@ def test_a_plural_is_no_other_pet() -> None:
     assert not [row for row in pairs_of_facts(facts, limit=9, seed=0) if row.label == NEUTRAL]
 
 
+def test_opposites_of_two_people_do_not_contradict() -> None:
+    facts = [
+        Fact("i love pizza", "i", "like_food", "pizza"),
+        Fact("my brother hates pizza", "my brother", "dislike_food", "pizza"),
+    ]
+    assert not [row for row in pairs_of_facts(facts, limit=9, seed=0) if row.label == CONTRADICTION]
+
+
+def test_all_facts_of_a_text_speak_to_its_label() -> None:
+    facts = [
+        Fact("i have two dogs and live in nyc", "i", "have_pet", "two dogs"),
+        Fact("i have two dogs and live in nyc", "i", "live_in_general", "nyc"),
+        Fact("nyc is my home", "i", "live_in_general", "nyc"),
+        Fact("i am 30 and single", "i", "has_age", "30"),
+        Fact("i am 30 and single", "i", "marital_status", "single"),
+        Fact("i am 30 and married", "i", "has_age", "30"),
+        Fact("i am 30 and married", "i", "marital_status", "married"),
+    ]
+    labels = {
+        frozenset((row.premise, row.hypothesis)): row.label for row in pairs_of_facts(facts, limit=90, seed=0)
+    }
+    assert labels[frozenset(("i have two dogs and live in nyc", "nyc is my home"))] == ENTAILMENT
+    assert labels[frozenset(("i am 30 and single", "i am 30 and married"))] == CONTRADICTION
+    assert labels[frozenset(("nyc is my home", "i am 30 and single"))] == NEUTRAL
+
+
 def test_nothing_to_pair_gives_nothing() -> None:
     assert pairs_of_facts([], limit=9, seed=0) == []
     assert pairs_of_facts(FACTS[:1], limit=9, seed=0) == []

@@ -1,14 +1,18 @@
 import gzip
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.errors import PersonalignError
-from personalign.evaluation.answers import Reply
+from personalign.evaluation.answers import Answers, Question, Reply
+from personalign.evaluation.evaluate import Settings, evaluate
+from personalign.evaluation.metrics import find_metrics, metric_of
 from personalign.evaluation.predictions import questions_of, read_predictions
 
 
@@ -84,7 +88,7 @@ def test_what_a_system_tells_of_itself_is_kept(tmp_path: Path) -> None:
     }
     path = written(tmp_path / "p.jsonl", {**ROWS[0], **row}, {**ROWS[1], "selected": None}, ROWS[2])
     first, second, third = read_predictions(path, QUESTIONS)
-    assert first == Reply("x", True, 0, (0.6, 0.4), 3.5, 4, 2, 20)
+    assert first == Reply("x", True, 0, (0.6, 0.4), 3.5, 4, 2)
     assert (second.selects, second.line) == (True, None)
     assert (third.selects, third.line) == (False, None)
 
@@ -105,6 +109,20 @@ def test_what_a_system_tells_of_itself_is_kept(tmp_path: Path) -> None:
         ([*ROWS[:2], {**ROWS[2], "rank": True}], r"rank: True is not a whole number"),
         ([*ROWS[:2], {"id": "a", "responses": ["x"]}], r"responses: 1 texts for the 2 replies of 'a'"),
         ([*ROWS, ["x"]], r"p.jsonl:4: line: a list instead of an object"),
+        ([*ROWS[:2], {**ROWS[2], "selected": 0.5}], r"selected: 0.5 is none of the 1 persona lines"),
+        ([*ROWS[:2], {**ROWS[2], "selected": False}], r"selected: False is none of the 1 persona lines"),
+        (
+            [*ROWS[:2], {**ROWS[2], "gold_nll": 10**400}],
+            r"gold_nll: 1000.* is not a number from 0 up to 2\*\*53",
+        ),
+        ([*ROWS[:2], {**ROWS[2], "gold_tokens": 10**30}], r"gold_tokens: 1000.* is not a whole number"),
+        (
+            [*ROWS[:2], {**ROWS[2], "rank": 10**400}],
+            r"rank: 1000.* is not a whole number from 1 up to 2\*\*53",
+        ),
+        ([*ROWS[:2], {**ROWS[2], "candidates": 2**54}], r"candidates: 1801.* is not a whole number"),
+        ([*ROWS[:2], {**ROWS[2], "rank": 21, "candidates": 20}], r"rank: 21 is beyond the 20 candidates"),
+        ([*ROWS[:2], {**ROWS[2], "response": "\ud83d"}], r"p.jsonl:3: line: .*half a character"),
     ],
 )
 def test_faults_name_line_and_field(tmp_path: Path, rows: list[Any], message: str) -> None:
@@ -122,16 +140,116 @@ def test_every_fault_of_a_file_is_told_at_once(tmp_path: Path) -> None:
     rows = [{"dialogue": f"no {index}", "response": ""} for index in range(30)]
     with pytest.raises(PersonalignError) as caught:
         read_predictions(written(tmp_path / "p.jsonl", *rows), QUESTIONS)
-    assert str(caught.value).count("\n  ") == 11
-    assert "... and 21 more" in str(caught.value)
+    shown = str(caught.value).splitlines()[1:]
+    assert [line.split(":")[1] for line in shown[:10]] == [str(number) for number in range(1, 11)]
+    assert shown[10] == "  ... and 20 more"
+    assert "3 of 3 replies of the data are missing" in shown[11]
+
+
+def test_a_malformed_row_is_not_also_missing(tmp_path: Path) -> None:
+    """Only a row that does not say which reply it is leaves that reply missing."""
+    rows = [
+        {**ROWS[0], "rank": 0},
+        {"dialogue": "b", "responses": []},
+        {"dialogue": "a", "response": "which ?"},
+    ]
+    with pytest.raises(PersonalignError) as caught:
+        read_predictions(written(tmp_path / "p.jsonl", *rows), QUESTIONS)
+    first, second, third, missing = str(caught.value).splitlines()[1:]
+    assert "p.jsonl:1: rank: 0 is not a whole number" in first
+    assert "p.jsonl:2: responses: 0 texts for the 1 replies" in second
+    assert "p.jsonl:3: turn: is missing" in third
+    assert "1 of 3 replies of the data are missing: 'a' turn 3" in missing
+
+
+def test_a_key_twice_in_one_object_is_refused(tmp_path: Path) -> None:
+    lines = [json.dumps(row) for row in ROWS]
+    lines[1] = lines[1].replace("{", '{"response": "other", ')
+    for name in ("p.jsonl", "p.txt"):
+        (tmp_path / name).write_text("\n".join(lines))
+        with pytest.raises(PersonalignError, match=rf"{name}:2: line: .*key 'response' occurs twice"):
+            read_predictions(tmp_path / name, QUESTIONS)
+
+
+def test_integers_with_a_point_are_integers(tmp_path: Path) -> None:
+    """As pandas writes a column of integers and nulls."""
+    row = {"turn": 1.0, "selected": 0.0, "gold_nll": 2, "gold_tokens": 4.0, "rank": 2.0, "candidates": 3.0}
+    first = read_predictions(written(tmp_path / "p.jsonl", {**ROWS[0], **row}, *ROWS[1:]), QUESTIONS)[0]
+    assert first == Reply("x", True, 0, None, 2.0, 4, 2)
+    assert [type(value) for value in (first.line, first.gold_nll, first.gold_tokens, first.rank)] == [
+        int,
+        float,
+        int,
+        int,
+    ]
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.JSON", "p.txt", "p"])
+def test_one_object_makes_a_file_json_lines(tmp_path: Path, name: str) -> None:
+    lines = [json.dumps(row) for row in ROWS]
+    (tmp_path / name).write_text("\n".join([lines[0][1:], *lines[1:]]))
+    with pytest.raises(
+        PersonalignError, match=rf"{name}:1: line: not JSON: .*; write one JSON object per line"
+    ):
+        read_predictions(tmp_path / name, QUESTIONS)
+
+
+def test_objects_that_are_refused_are_no_plain_lines(tmp_path: Path) -> None:
+    """NaN and numbers beyond what is read."""
+    (tmp_path / "p.txt").write_text(
+        '{"dialogue": "a", "turn": 1, "response": "x", "gold_nll": NaN}\n'
+        f'{{"dialogue": "a", "turn": 3, "response": "y", "rank": {"9" * 5000}}}\n'
+        '{"dialogue": "b", "response": "z", "gold_nll": 1e999}\n'
+    )
+    with pytest.raises(PersonalignError, match=r"p.txt:1: .*NaN(.|\n)*p.txt:2: (.|\n)*p.txt:3: .*1e999"):
+        read_predictions(tmp_path / "p.txt", QUESTIONS)
+
+
+@pytest.mark.parametrize("first", ["[laughs] yes", "{name}, hi", "[]", "42", '"quoted" he said', "null"])
+def test_a_plain_line_may_begin_with_anything(tmp_path: Path, first: str) -> None:
+    (tmp_path / "p.txt").write_text(f'{first}\n"a JSON string"\n\n')
+    assert texts(read_predictions(tmp_path / "p.txt", QUESTIONS)) == [first, '"a JSON string"', ""]
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.json", "p.jsonl.gz"])
+def test_plain_lines_under_the_name_of_json_lines_are_refused(tmp_path: Path, name: str) -> None:
+    content = b"\n[laughs] yes\nhi\n"
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    message = r"named as JSON Lines, but none .* \(line 2 is '\[laughs\] yes'\); name it \.txt .* or write \{"
+    with pytest.raises(PersonalignError, match=message):
+        read_predictions(tmp_path / name, QUESTIONS)
+
+
+def test_json_strings_are_no_plain_lines(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text('"x"\n"y \\u00e9"\n\n"z"\n')
+    with pytest.raises(PersonalignError, match=r"a JSON string on every line, .*; write the bare text"):
+        read_predictions(tmp_path / "p.txt", QUESTIONS)
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.txt"])
+def test_an_empty_file_answers_nothing(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("")
+    message = r"3 of 3 replies of the data are missing|0 lines but the data has 3"
+    with pytest.raises(PersonalignError, match=message):
+        read_predictions(tmp_path / name, QUESTIONS)
+
+
+JUNK = ['"', "{", "}", "[", "\\ud800", "\x00", "é", ":", "NaN", "1e999", "\\", "\t", "9" * 5000]
+VALUES: list[Any] = [
+    None, True, -1, 0, 0.0, 1.0, 3.5, "", " x\ny ", [], {}, [[1]], 2**53, 2**54, 10**30, 10**400,
+    float("inf"), {"a": [None]},
+]  # fmt: skip
+LINES = ["", "   ", "null", "[]", "[" * 3000, "plain", "{}", '"x"']
 
 
 def mutated(lines: list[str], generator: random.Random) -> str | bytes:
     """A prediction file with a few things done to it, from a changed character to a lost line."""
     lines = list(lines)
-    for _ in range(generator.randint(1, 3)):
+    for _ in range(generator.choice([1, 1, 2, 3])):
         index = generator.randrange(len(lines)) if lines else 0
-        match generator.randrange(9):
+        row = _json(lines[index]) if lines else None
+        row = row if isinstance(row, dict) else None
+        match generator.randrange(12):
             case 0 if lines:
                 del lines[index]
             case 1 if lines:
@@ -141,27 +259,20 @@ def mutated(lines: list[str], generator: random.Random) -> str | bytes:
                 lines[index] = lines[index][:cut]
             case 3 if lines:
                 at = generator.randrange(len(lines[index]) + 1)
-                junk = generator.choice(
-                    ['"', "{", "}", "[", "\\ud800", "\x00", "é", ":", "NaN", "1e999", "\\", "\t", "9" * 5000]
-                )
-                lines[index] = lines[index][:at] + junk + lines[index][at:]
-            case 4 if lines:
-                row = json.loads(lines[index]) if _is_json(lines[index]) else {}
-                if isinstance(row, dict) and row:
-                    row[generator.choice(list(row))] = generator.choice(
-                        [None, True, -1, 0, 3.5, "", "x", [], {}, [[1]], 10**30, float("inf"), {"a": [None]}]
-                    )
-                    lines[index] = json.dumps(row)
-            case 5 if lines:
-                row = json.loads(lines[index]) if _is_json(lines[index]) else {}
-                if isinstance(row, dict) and row:
-                    row.pop(generator.choice(list(row)))
-                    lines[index] = json.dumps(row)
-            case 6:
-                lines.insert(
-                    index, generator.choice(["", "   ", "null", "[]", "[" * 3000, "plain", "{}", '"x"'])
-                )
+                lines[index] = lines[index][:at] + generator.choice(JUNK) + lines[index][at:]
+            case 4 | 9 | 10 if row:
+                row[generator.choice(list(row))] = generator.choice(VALUES)
+                lines[index] = json.dumps(row)
+            case 5 if row:
+                row.pop(generator.choice(list(row)))
+                lines[index] = json.dumps(row)
+            case 6 if row:
+                key = generator.choice(list(row))
+                again = json.dumps({key: generator.choice(VALUES)})[1:-1]
+                lines[index] = f"{json.dumps(row)[:-1]}, {again}}}"
             case 7:
+                lines.insert(index, generator.choice(LINES))
+            case 8:
                 generator.shuffle(lines)
             case _:
                 data = "\n".join(lines).encode()
@@ -174,40 +285,106 @@ def mutated(lines: list[str], generator: random.Random) -> str | bytes:
     return "\n".join(lines) + generator.choice(["", "\n", "\r\n", "\n\n"])
 
 
-def _is_json(line: str) -> bool:
+def _json(line: str) -> Any:
     try:
-        json.loads(line)
+        return json.loads(line)
     except (ValueError, RecursionError):
-        return False
-    return True
+        return None
 
 
-def read_or_refused(path: Path) -> tuple[list[Reply] | None, str]:
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    assert len(dict(pairs)) == len(pairs)
+    return dict(pairs)
+
+
+def plainly(path: Path, questions: list[Question]) -> list[Reply]:
+    """What an accepted file says, read by nothing but `json` and taken at its word."""
+    lines = path.read_bytes().decode("utf-8-sig").split("\n")
+    full = [line for line in lines if line.strip()]
+    if path.suffix == ".txt" and not any(isinstance(_json(line), dict) for line in full):
+        assert not full or not all(isinstance(_json(line), str) for line in full)
+        return [Reply(line.strip()) for line in (lines if lines[-1] else lines[:-1])]
+    said: dict[tuple[str, int], tuple[str, dict[str, Any]]] = {}
+    for row in (json.loads(line, object_pairs_hook=distinct) for line in full):
+        dialogue = row["dialogue"] if "dialogue" in row else row["id"]
+        turns = [question.turn for question in questions if question.dialogue == dialogue]
+        replies = [row["response"]] if "response" in row else row["responses"]
+        if "response" in row:
+            turns = [turns[0] if row.get("turn") is None else row["turn"]]
+            assert row.get("turn") is not None or dialogue == "b"
+        for turn, text in zip(turns, replies, strict=True):
+            assert (dialogue, turn) not in said
+            said[dialogue, turn] = text, row if "response" in row else {}
+    assert set(said) == {question.key for question in questions}
+    return [
+        Reply(
+            " ".join(text.splitlines()).strip(),
+            selects=row.get("selects", "selected" in row),
+            line=row.get("selected") if row.get("selects", True) else None,
+            probabilities=None if row.get("probabilities") is None else tuple(row["probabilities"]),
+            gold_nll=row.get("gold_nll"),
+            gold_tokens=row.get("gold_tokens"),
+            rank=row.get("rank"),
+        )
+        for text, row in (said[question.key] for question in questions)
+    ]
+
+
+def read_or_refused(path: Path, questions: list[Question]) -> tuple[list[Reply] | None, str]:
     try:
-        return read_predictions(path, QUESTIONS), ""
+        return read_predictions(path, questions), ""
     except PersonalignError as error:
         return None, str(error)
 
 
+def figures_exist(replies: list[Reply], questions: list[Question]) -> None:
+    """Every metric that looks at what a system tells of itself, within its range."""
+    metrics = find_metrics(["ppl", "hits@1", "mrr", "selection", "share_none", "length"])
+    with np.errstate(all="ignore"):  # 2**53 nats are infinite perplexity
+        found = evaluate(
+            {"a": [Answers(questions, replies)]}, metrics=metrics, settings=Settings(samples=100)
+        )
+    for name, score in found.scores["a"].items():
+        low, _, high = metric_of(name).range.partition(" to ")
+        value = score.estimate.value
+        assert not high or np.isnan(value) or float(low) <= value <= float(high)
+
+
 def test_ten_thousand_mutated_files_are_read_right_or_refused_with_the_fault(tmp_path: Path) -> None:
+    """Right is what `json` alone reads of the file; a sample of what is read is scored, too."""
     generator = random.Random(7)
-    told = {"selected": 0, "probabilities": [0.6, 0.4], "gold_nll": 3.5, "gold_tokens": 4, "rank": 2}
-    lines = [json.dumps({**row, **told}) for row in ROWS]
-    path = tmp_path / "p.jsonl"
-    read = refused = 0
-    for _ in range(10_000):
-        content = mutated(lines, generator)
+    questions = [replace(question, relevant=(0,)) for question in QUESTIONS]
+    told = {
+        "selected": 0,
+        "probabilities": [0.6, 0.4],
+        "gold_nll": 3.5,
+        "gold_tokens": 4,
+        "rank": 2,
+        "candidates": 20,
+    }
+    files = [
+        [json.dumps({**row, **told}) for row in ROWS],
+        [json.dumps({"id": "a", "responses": ["x", "y"]}), json.dumps({**ROWS[2], "selects": False})],
+        ["[laughs] yes", "{name}, hi", '"ok"'],
+    ]
+    read = refused = plain = 0
+    for number in range(10_000):
+        path = tmp_path / generator.choice(["p.jsonl", "p.txt"])
+        content = mutated(generator.choices(files, [4, 1, 1])[0], generator)
         path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
-        replies, refusal = read_or_refused(path)
+        replies, refusal = read_or_refused(path, questions)
         if replies is None:
-            assert "p.jsonl" in refusal
+            assert path.name in refusal
             refused += 1
             continue
         read += 1
-        assert len(replies) == 3
+        assert replies == plainly(path, questions), content
         for reply in replies:
             reply.text.encode()
-            assert "\n" not in reply.text
-            assert reply.line in (None, 0)
+            assert all(type(value) is int for value in (reply.line, reply.rank) if value is not None)
+        plain += not any(reply.selects for reply in replies) and path.suffix == ".txt"
+        if number % 40 == 0:
+            figures_exist(replies, questions)
     assert read > 500
     assert refused > 3000
+    assert plain > 50

@@ -21,22 +21,22 @@ def figures(found: Selections) -> dict[str, float]:
 
 
 def test_by_hand() -> None:
-    found = figures(compare_selections([(2, 0), (1,), (), ()], [0, 2, None, 1]))
+    found = figures(compare_selections([(2, 0), (1,), (), ()], [0, 2, None, 1], lines=4))
     # F1: none 2/3 (one of two found, one predicted), line 0 is 1, line 1 is 0, line 2 is 0.
     assert found.pop("macro_f1") == pytest.approx((2 / 3 + 1 + 0 + 0) / 4)
     assert found == {"accuracy": 0.5, "always_none": 0.5, "accuracy_needed": 0.5, "share_none": 0.25}
 
 
 def test_a_wrong_choice_among_several_labels_counts_as_the_first() -> None:
-    assert compare_selections([(1, 2)], [3]).macro_f1().figure() == 0.0
-    assert compare_selections([(1, 2)], [2]).accuracy().figure() == 1.0
+    assert compare_selections([(1, 2)], [3], lines=4).macro_f1().figure() == 0.0
+    assert compare_selections([(1, 2)], [2], lines=4).accuracy().figure() == 1.0
 
 
 @given(st.lists(TURN, min_size=1, max_size=20))
 def test_f1_precision_and_recall_equal_those_of_scikit_learn(
     turns: list[tuple[tuple[int, ...], int | None]],
 ) -> None:
-    found = compare_selections([turn[0] for turn in turns], [turn[1] for turn in turns])
+    found = compare_selections([turn[0] for turn in turns], [turn[1] for turn in turns], lines=4)
     truth = [lines[0] if lines else -1 for lines, _ in turns]
     guess = [-1 if choice is None else choice for _, choice in turns]
     assert found.macro_f1().figure() == pytest.approx(
@@ -58,9 +58,9 @@ def test_recall_at_k_ranks_lines_without_none() -> None:
 
 
 def test_no_turn_that_needs_a_line_has_no_accuracy_on_them() -> None:
-    assert math.isnan(compare_selections([()], [None]).accuracy_needed().figure())
+    assert math.isnan(compare_selections([()], [None], lines=4).accuracy_needed().figure())
 
 
 def test_unequal_lengths_are_refused() -> None:
     with pytest.raises(PersonalignError, match="equal numbers"):
-        compare_selections([()], [])
+        compare_selections([()], [], lines=4)

@@ -10,6 +10,7 @@ from scipy import stats
 
 from personalign.errors import PersonalignError
 from personalign.evaluation.diversity import distinct
+from personalign.evaluation.grams import Ngrams
 from personalign.evaluation.significance import (
     compare,
     compare_over_seeds,
@@ -73,7 +74,7 @@ def test_the_jackknife_of_a_mean_is_its_t_interval() -> None:
 def test_the_jackknife_of_distinct_holds_the_figure_where_a_bootstrap_would_not() -> None:
     generator = random.Random(0)
     replies = [[f"w{int(generator.paretovariate(0.8))}" for _ in range(6)] for _ in range(80)]
-    sums = distinct(replies, order=1)
+    sums = distinct(Ngrams(replies), order=1)
     found = estimate([sums], list(range(80)), interval="jackknife")
     biased = estimate([sums], list(range(80)), interval="bootstrap")
     assert found.low < found.value < found.high
@@ -105,6 +106,15 @@ def test_randomisation_equals_the_exact_test_over_all_exchanges() -> None:
     assert found.effect == pytest.approx(gaps.mean() / gaps.std(ddof=1))
 
 
+def test_the_same_answers_as_more_seeds_are_no_more_evidence() -> None:
+    generator = random.Random(5)
+    first = mean_of([generator.gauss(0.6, 1) for _ in range(10)])
+    second = mean_of([generator.gauss(0.0, 1) for _ in range(10)])
+    once = compare([first], [second], list(range(10)), samples=4000)
+    thrice = compare([first] * 3, [second] * 3, list(range(10)), samples=4000)
+    assert thrice.p_randomisation == once.p_randomisation
+
+
 def test_a_clear_difference_is_found_and_none_is_not() -> None:
     generator = random.Random(1)
     values = [generator.random() for _ in range(60)]
@@ -120,8 +130,8 @@ def test_a_clear_difference_is_found_and_none_is_not() -> None:
 
 def test_randomisation_exchanges_whole_dialogues_of_different_words() -> None:
     # Two dialogues whose replies share no word: exchanging both gives the same difference back, exchanging one none.
-    ours = distinct([["a", "b"], ["c", "d"]], order=1)
-    theirs = distinct([["x", "x"], ["y", "y"]], order=1)
+    ours = distinct(Ngrams([["a", "b"], ["c", "d"]]), order=1)
+    theirs = distinct(Ngrams([["x", "x"], ["y", "y"]]), order=1)
     found = compare([ours], [theirs], [0, 1], samples=4000, interval="jackknife")
     assert found.difference == pytest.approx(0.5)
     assert found.p_randomisation == pytest.approx(0.5, abs=0.03)

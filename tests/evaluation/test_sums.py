@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from personalign.errors import PersonalignError
 from personalign.evaluation.diversity import distinct, entropy
+from personalign.evaluation.grams import Ngrams
 from personalign.evaluation.sums import Sums, aligned, mean_of
 
 REPLIES = st.lists(st.lists(st.sampled_from("abcd"), max_size=5), min_size=1, max_size=8)
@@ -17,17 +18,17 @@ def test_a_part_a_resample_and_what_is_left_equal_the_figure_of_those_replies(
     weights = data.draw(st.lists(st.integers(0, 3), min_size=len(replies), max_size=len(replies)))
     drawn = [reply for reply, count in zip(replies, weights, strict=True) for _ in range(count)]
     for measure in (distinct, entropy):
-        sums = measure(replies, order=2)
-        expected = measure(drawn, order=2).figure() if drawn else 0.0
+        sums = measure(Ngrams(replies), order=2)
+        expected = measure(Ngrams(drawn), order=2).figure() if drawn else 0.0
         assert sums.weighted(np.array([weights], dtype=float))[0] == pytest.approx(expected, abs=1e-12)
         for index, value in enumerate(sums.without_each()):
             rest = replies[:index] + replies[index + 1 :]
-            expected = measure(rest, order=2).figure() if rest else 0.0
+            expected = measure(Ngrams(rest), order=2).figure() if rest else 0.0
             assert value == pytest.approx(expected, abs=1e-12)
         kept = [index for index, count in enumerate(weights) if count]
         if kept:
             assert sums.of(kept).figure() == pytest.approx(
-                measure([replies[index] for index in kept], order=2).figure(), abs=1e-12
+                measure(Ngrams([replies[index] for index in kept]), order=2).figure(), abs=1e-12
             )
 
 
@@ -36,13 +37,13 @@ def test_aligned_sums_keep_their_figures_and_can_be_exchanged(
     first: list[list[str]], second: list[list[str]]
 ) -> None:
     size = min(len(first), len(second))
-    ours, theirs = distinct(first[:size], order=1), distinct(second[:size], order=1)
+    ours, theirs = (distinct(Ngrams(replies[:size]), order=1) for replies in (first, second))
     one, other = aligned(ours, theirs)
     assert one.rows.shape == other.rows.shape
     assert one.figure() == pytest.approx(ours.figure())
     assert other.figure() == pytest.approx(theirs.figure())
     mixed = Sums((one.rows[:1] + other.rows[:1]), one.value)
-    assert mixed.figure() == pytest.approx(distinct([*first[:1], *second[:1]], order=1).figure())
+    assert mixed.figure() == pytest.approx(distinct(Ngrams([*first[:1], *second[:1]]), order=1).figure())
 
 
 def test_groups_add_up_in_the_order_of_first_occurrence() -> None:

@@ -9,15 +9,17 @@ from personalign.evaluation.tokens import Language
 
 if TYPE_CHECKING:
     from personalign.evaluation.answers import Answers
-    from personalign.evaluation.coherence import CoherenceJudge
+    from personalign.evaluation.coherence import CoherenceModel
     from personalign.evaluation.judge import Judge, Progress
     from personalign.evaluation.metrics import Metric
+    from personalign.models.precision import Dtype
 
 
 def named_files(given: Sequence[str]) -> dict[str, list[Path]]:
     """Name and files of each `[NAME=]FILE[,FILE ...]`; without a name a system is called after its first file.
 
-    Raises PersonalignError for a name that is there twice, and for what is no file.
+    Raises PersonalignError for a name that is there twice, for a file that a system is given twice, and for what is no
+    file.
     """
     named: dict[str, list[Path]] = {}
     for text in given:
@@ -28,6 +30,8 @@ def named_files(given: Sequence[str]) -> dict[str, list[Path]]:
         for path in paths:
             if not path.is_file():
                 raise PersonalignError(f"{path} is no file; give predictions as [NAME=]FILE[,FILE ...]")
+        if len({path.resolve() for path in paths}) < len(paths):
+            raise PersonalignError(f"'{text}' names one file twice; the seeds of a system are different files")
         if not paths:
             raise PersonalignError(f"'{text}' names no file; give predictions as [NAME=]FILE[,FILE ...]")
         name = name or _stem(paths[0])
@@ -38,7 +42,7 @@ def named_files(given: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def opened_judge(
-    name: str | None, *, language: Language, progress: "Progress | None" = None
+    name: str | None, *, language: Language, dtype: "Dtype" = "auto", progress: "Progress | None" = None
 ) -> "Judge | None":
     """The judge behind its cache."""
     if name is None:
@@ -48,22 +52,22 @@ def opened_judge(
 
     quieten()
     spoken = "en" if language == "en" else "zh"
-    return with_cache(open_judge(name, language=spoken, dtype="auto", progress=progress))
+    return with_cache(open_judge(name, language=spoken, dtype=dtype, progress=progress))
 
 
 def judge_ahead(systems: "Mapping[str, Sequence[Answers]]", metrics: "Sequence[Metric]") -> None:
     """Ask the judge once for all pairs of all systems: one progress bar, and what systems share is judged once."""
-    needed = {need for metric in metrics for need in metric.needs}
+    judges = [answers.judge for seeds in systems.values() for answers in seeds if answers.judge is not None]
+    if not judges or not any("judge" in metric.needs for metric in metrics):
+        return
     earlier = any(metric.name.startswith("self_contradiction") for metric in metrics)
     pairs: dict[tuple[str, str], None] = {}
-    judges = [answers.judge for seeds in systems.values() for answers in seeds if answers.judge is not None]
     for answers in (answers for seeds in systems.values() for answers in seeds):
         for question, reply in zip(answers.questions, answers.replies, strict=True):
             pairs |= dict.fromkeys((line, reply.text) for line in question.persona)
             if earlier:
                 pairs |= dict.fromkeys((said, reply.text) for said in question.own)
-    if judges and "judge" in needed:
-        judges[0].judge(list(pairs))
+    judges[0].judge(list(pairs))
 
 
 def chosen_metrics(given: Sequence[str] | None) -> "list[Metric]":
@@ -72,10 +76,13 @@ def chosen_metrics(given: Sequence[str] | None) -> "list[Metric]":
 
     if given is None:
         return [metric for metric in METRICS.values() if metric.by_default]
-    return find_metrics([name for some in given for name in some.split(",") if name])
+    names = [name.strip() for some in given for name in some.split(",") if name.strip()]
+    if not names:
+        raise PersonalignError("--metrics names no metric (personalign metrics list prints all of them)")
+    return find_metrics(names)
 
 
-def opened_coherence_judge(name: str | None) -> "CoherenceJudge | None":
+def opened_coherence_judge(name: str | None) -> "CoherenceModel | None":
     if name is None:
         return None
     from personalign.cli._output import quieten

@@ -17,7 +17,7 @@ from personalign.cli._systems import (
 from personalign.data.formats import Format, read_dialogues
 from personalign.errors import PersonalignError
 from personalign.evaluation.answers import Answers
-from personalign.evaluation.evaluate import Evaluation, Part, Settings
+from personalign.evaluation.evaluate import Evaluation, Part, Settings, check_choices
 from personalign.evaluation.evaluate import evaluate as evaluate_systems
 from personalign.evaluation.predictions import questions_of, read_predictions
 from personalign.evaluation.tokens import Language
@@ -42,7 +42,9 @@ def evaluate(
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="Judge of consistency: a folder, a hub id, or `oracle` for the synthetic corpus."),
+        typer.Option(
+            help="Judge of consistency: a folder, a hub id, `oracle` for the synthetic corpus, or llm:MODEL."
+        ),
     ] = None,
     coherence_judge: Annotated[
         str | None, typer.Option(help="CLV's judge of persona, context and reply: a folder or hub id.")
@@ -54,7 +56,9 @@ def evaluate(
         Part, typer.Option(help="Which turns: those labelled with a line, or labelled none.")
     ] = "all",
     language: Annotated[Language, typer.Option(help="zh counts characters, zh-word words.")] = "en",
-    samples: Annotated[int, typer.Option(min=100, help="Resamples of every interval and test.")] = 1000,
+    samples: Annotated[
+        int, typer.Option(min=100, help="Resamples of every interval and, at least, of every test.")
+    ] = 1000,
     level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
@@ -62,29 +66,33 @@ def evaluate(
     """Score predictions of any systems on the same turns, with intervals, and with tests against one of them.
 
     Metrics that lack what they need are left out, and it is said why. Stars: * p < .05, ** p < .01, *** p < .001 after
-    Holm's correction for every test of the table, by the t-test over seeds where both systems have several, else by
-    approximate randomisation over dialogues.
+    Holm's correction for every test of the table, by the t-test over seeds where both systems have several, by the paired
+    bootstrap over dialogues where one has more seeds than the other, else by approximate randomisation over dialogues.
+    The tests of a table get as many resamples as one star needs; for three, give --samples.
     """
     chosen = chosen_metrics(metrics)
     questions = questions_of(read_dialogues(data, format=format))
     if not questions:
         raise PersonalignError(f"{data} has no assistant turn; there is nothing to answer")
     named = named_files(predictions)
+    replies = {name: [read_predictions(file, questions) for file in files] for name, files in named.items()}
+    check_choices(
+        {
+            name: [Answers(questions, some, language=language) for some in seeds]
+            for name, seeds in replies.items()
+        },
+        against=against,
+        part=part,
+    )
     coherence = opened_coherence_judge(coherence_judge)
     with counting("judging") as report:
         opened = opened_judge(judge, language=language, progress=report)
         systems = {
             name: [
-                Answers(
-                    questions,
-                    read_predictions(file, questions),
-                    language=language,
-                    judge=opened,
-                    coherence=coherence,
-                )
-                for file in files
+                Answers(questions, some, language=language, judge=opened, coherence=coherence)
+                for some in seeds
             ]
-            for name, files in named.items()
+            for name, seeds in replies.items()
         }
         judge_ahead(systems, chosen)
     with progress("measuring", total=len(systems) * len(chosen)) as advance:
@@ -96,6 +104,11 @@ def evaluate(
             tell=lambda _: advance(1),
         )
     _print(found, level=level)
+    if coherence is not None and coherence.shortened:
+        message_console().print(
+            f"{len(coherence.shortened):,} triples were too long for {coherence_judge}: their context was shortened",
+            markup=False,
+        )
     if as_json:
         emit_json(as_object(found, settings=Settings(samples, seed, level, part), judge=judge, data=data))
 
@@ -120,6 +133,7 @@ def as_object(found: Evaluation, *, settings: Settings, judge: str | None, data:
             name: {
                 metric: {
                     **_fields(difference.comparison),
+                    "test": difference.test,
                     "over_seeds": None if difference.over_seeds is None else _fields(difference.over_seeds),
                     "p": difference.p,
                     "p_holm": difference.p_holm,
@@ -128,6 +142,7 @@ def as_object(found: Evaluation, *, settings: Settings, judge: str | None, data:
             }
             for name, differences in found.differences.items()
         },
+        "test_samples": found.test_samples,
         "left_out": dict(found.left_out),
     }
 
@@ -139,6 +154,7 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def _print(found: Evaluation, *, level: float) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     console = output_console()
@@ -147,11 +163,14 @@ def _print(found: Evaluation, *, level: float) -> None:
     title = f"{found.turns:,} turns of {found.dialogues:,} dialogues, {level:.0%} intervals by dialogue"
     if found.against is not None:
         title += f"; stars: differs from {found.against}"
-    table = Table("metric", *names, title=title)
+    table = Table("metric", *map(escape, names), title=escape(title))
     for metric in metrics:
-        table.add_row(metric, *(_cell(found, name, metric) for name in names))
+        table.add_row(metric, *(escape(_cell(found, name, metric)) for name in names))
     console.print(table)
     remarks = message_console()
+    tests = sorted({one.test for some in found.differences.values() for one in some.values()})
+    if tests:
+        remarks.print(f"stars by {', '.join(tests)}; {found.test_samples:,} resamples", markup=False)
     for metric, why in found.left_out.items():
         remarks.print(f"left out: {metric}: {why}", markup=False, soft_wrap=True)
 

@@ -13,6 +13,8 @@ from personalign.errors import PersonalignError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from personalign.evaluation.judge import Judge, Progress
+
 app = typer.Typer(
     help="Train, evaluate and use judges of consistency.", no_args_is_help=True, add_completion=False
 )
@@ -24,6 +26,7 @@ Dtype = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:0 or mps.")]
 MaxLength = Annotated[int, typer.Option(min=8, help="Tokens of premise and hypothesis together.")]
+Cached = Annotated[bool, typer.Option(help="Look verdicts up that were given before.")]
 JudgeName = Annotated[
     str,
     typer.Argument(
@@ -50,13 +53,13 @@ def train(
         typer.Option(help="More entailed rows {persona, response}; neutral ones are made from them."),
     ] = None,
     max_entailed: Annotated[int, typer.Option(min=0, help="At most so many entailed pairs.")] = 6000,
-    max_neutral: Annotated[int, typer.Option(min=0, help="At most so many random neutral pairs.")] = 4000,
+    max_neutral: Annotated[int, typer.Option(min=0, help="At most so many random neutral pairs.")] = 3000,
     facts: Annotated[
         list[Path] | None,
         typer.Option(help="Sentences with triples {text, triples}, to make rows from; repeatable."),
     ] = None,
-    max_facts: Annotated[int, typer.Option(min=0, help="At most so many rows from facts.")] = 20_000,
-    babble: Annotated[int, typer.Option(min=0, help="Rows of word salad, as neutral.")] = 4000,
+    max_facts: Annotated[int, typer.Option(min=0, help="At most so many rows from facts.")] = 16_000,
+    babble: Annotated[int, typer.Option(min=0, help="Rows of word salad, as neutral.")] = 3000,
     exclude: Annotated[
         list[Path] | None,
         typer.Option(
@@ -71,7 +74,7 @@ def train(
         float,
         typer.Option(min=0.0, max=0.5, help="Of the training premises, to choose epoch and temperature on."),
     ] = 0.08,
-    epochs: Annotated[int, typer.Option(min=1, help="At most; the best one is kept.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="At most; the best one is kept.")] = 2,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = 1e-4,
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     max_length: MaxLength = 128,
@@ -140,16 +143,27 @@ def evaluate(
     max_length: MaxLength = 128,
     dtype: Dtype = "float32",
     device: Device = "cpu",
+    cached: Cached = True,
     json: Json = False,
 ) -> None:
     """How good a judge is, on one file or several: accuracy, calibration, ranking, agreement, by what the rows hold."""
     from personalign.evaluation.judge_checks import check_judge
 
     quieten()
+    # The judge is opened once, and each file has a bar of its own.
+    reports: list[Progress] = []
+    opened = _opened(
+        judge,
+        max_length=max_length,
+        dtype=dtype,
+        device=device,
+        cached=cached,
+        progress=lambda done, total: reports[-1](done, total),
+    )
     found: dict[str, Any] = {}
     for file in data:
         with counting(f"judging {file.name}") as report:
-            opened = _opened(judge, max_length=max_length, dtype=dtype, device=device, progress=report)
+            reports.append(report)
             found[str(file)] = check_judge(opened, file, split=split)
     console = output_console()
     for name, result in found.items():
@@ -158,7 +172,7 @@ def evaluate(
             console.print(_table(result))
         _print_figures(result)
     if json:
-        emit_json({"judge": judge, "files": found, **(next(iter(found.values())) if len(found) == 1 else {})})
+        emit_json({"judge": judge, "files": found})
 
 
 @app.command()
@@ -174,7 +188,7 @@ def score(
     max_length: MaxLength = 128,
     dtype: Dtype = "auto",
     device: Device = "cpu",
-    cached: Annotated[bool, typer.Option(help="Look verdicts up that were given before.")] = True,
+    cached: Cached = True,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")] = False,
     json: Json = False,
 ) -> None:
@@ -183,15 +197,14 @@ def score(
     from personalign.cli.data import keep_existing
     from personalign.evaluation.judge import LABELS
     from personalign.evaluation.nli_rows import read_objects
-    from personalign.methods.judges import with_cache
 
     keep_existing(out, force=force)
     rows = [(row, _pairs_of(row, place)) for place, row in read_objects(pairs)]
     quieten()
     with counting("judging") as report:
-        opened = _opened(judge, max_length=max_length, dtype=dtype, device=device, progress=report)
-        if cached:
-            opened = with_cache(opened)
+        opened = _opened(
+            judge, max_length=max_length, dtype=dtype, device=device, cached=cached, progress=report
+        )
         verdicts = opened.judge([pair for _, some in rows for pair in some])
     classes = iter(verdicts.classes().tolist())
     probabilities = iter(verdicts.probabilities.tolist())
@@ -227,12 +240,15 @@ def _pairs_of(row: Mapping[str, Any], place: str) -> list[tuple[str, str]]:
     return [(line, response) for line in lines]
 
 
-def _opened(judge: str, *, max_length: int, dtype: Dtype, device: str, progress: Any) -> Any:
-    from personalign.methods.judges import open_judge
+def _opened(
+    judge: str, *, max_length: int, dtype: Dtype, device: str, cached: bool, progress: "Progress"
+) -> "Judge":
+    from personalign.methods.judges import open_judge, with_cache
 
-    return open_judge(
+    opened = open_judge(
         judge, language="en", dtype=dtype, device=device, max_length=max_length, progress=progress
     )
+    return with_cache(opened) if cached else opened
 
 
 def _print_figures(figures: Mapping[str, Any]) -> None:

@@ -43,8 +43,8 @@ class Reply:
     """What a system answered, and what it told of how it came to it (None: it did not).
 
     `line`: the persona line that it rests on, None with `selects` for "none". `probabilities`: of every line, then of
-    none. `gold_nll`: nats of the gold reply over `gold_tokens` tokens. `rank`: place of the gold reply among
-    `candidates` replies, from 1.
+    none. `gold_nll`: nats of the gold reply over `gold_tokens` tokens. `rank`: place of the gold reply among its
+    candidates, from 1.
     """
 
     text: str
@@ -54,7 +54,6 @@ class Reply:
     gold_nll: float | None = None
     gold_tokens: int | None = None
     rank: int | None = None
-    candidates: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

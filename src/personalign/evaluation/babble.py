@@ -1,10 +1,12 @@
 """Babble that no judge may call entailed: what models say that have not learnt to talk, or have forgotten how.
 
 A judge that saw only sentences calls word salad entailed as soon as it holds the line's words. Some kinds are for
-training; the others are held out, to see whether the judge learnt what babble is or only these kinds of it.
+training; the others are held out, to see whether the judge learnt what babble is or only these kinds of it. One of the held
+out, `repeated_line`, is near to one that is trained on, `line_words`: the same words, over and over in their order.
 """
 
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from personalign.evaluation.judge import NEUTRAL
 from personalign.evaluation.nli_rows import NliRow
 
 START, END = "<s>", "</s>"
+_HAN = re.compile("[\u3400-\u9fff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,21 +23,25 @@ class Babbler:
     """Makes babble of the length of real replies. Build it with `babbler`.
 
     `words`: the vocabulary, most frequent first, and how often each occurs; `after`: what follows each word.
+    `chinese`: words are characters, with nothing between them.
     """
 
     replies: tuple[tuple[str, ...], ...]
     words: tuple[str, ...]
     weights: tuple[int, ...]
     after: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]]
+    chinese: bool = False
 
     def make(self, kind: str, *, line: str, shuffle: random.Random) -> str:
         """One reply of a kind of `KINDS`, which may borrow from the persona line that it is set against."""
-        return " ".join(KINDS[kind](self, line.split(), shuffle))
+        said = KINDS[kind](self, _cut(line, chinese=self.chinese), shuffle)
+        return ("" if self.chinese else " ").join(said)
 
 
 def babbler(replies: Sequence[str]) -> Babbler:
-    """From real replies, white-space tokens."""
-    cut = tuple(tuple(reply.split()) for reply in replies if reply.split())
+    """From real replies, cut at white space or, where most hold Chinese characters, into characters."""
+    chinese = 2 * sum(_HAN.search(reply) is not None for reply in replies) > len(replies)
+    cut = tuple(tuple(words) for reply in replies if (words := _cut(reply, chinese=chinese)))
     counts = Counter(word for reply in cut for word in reply)
     follow: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for reply in cut:
@@ -46,7 +53,12 @@ def babbler(replies: Sequence[str]) -> Babbler:
         tuple(word for word, _ in ranked),
         tuple(count for _, count in ranked),
         {word: (tuple(found), tuple(found.values())) for word, found in follow.items()},
+        chinese,
     )
+
+
+def _cut(text: str, *, chinese: bool) -> list[str]:
+    return list("".join(text.split())) if chinese else text.split()
 
 
 def babble_rows(
@@ -79,6 +91,12 @@ def _shuffled_line(made_by: Babbler, line: Sequence[str], shuffle: random.Random
     """The persona line itself in random order, some words of others among it."""
     mixed = [*line, *shuffle.choices(made_by.words, made_by.weights, k=3)]
     return shuffle.sample(mixed, len(mixed))
+
+
+def _line_words(made_by: Babbler, line: Sequence[str], shuffle: random.Random) -> list[str]:
+    """Words of the persona line, drawn again and again, some words of others among them."""
+    said = [*shuffle.choices(line, k=_length(made_by, shuffle)), *shuffle.choices(made_by.words, k=2)]
+    return shuffle.sample(said, len(said))
 
 
 def _frequent(made_by: Babbler, line: Sequence[str], shuffle: random.Random) -> list[str]:
@@ -144,6 +162,7 @@ def _pieces(made_by: Babbler, line: Sequence[str], shuffle: random.Random) -> li
 KINDS: Mapping[str, Callable[[Babbler, Sequence[str], random.Random], list[str]]] = {
     "shuffled": _shuffled,
     "shuffled_line": _shuffled_line,
+    "line_words": _line_words,
     "frequent_words": _frequent,
     "repeated": _repeated,
     "bigrams": _bigrams,
@@ -152,5 +171,5 @@ KINDS: Mapping[str, Callable[[Babbler, Sequence[str], random.Random], list[str]]
     "stuck": _stuck,
     "pieces": _pieces,
 }
-TRAINED_ON = ("shuffled", "shuffled_line", "frequent_words", "repeated", "bigrams")
+TRAINED_ON = ("shuffled", "shuffled_line", "line_words", "frequent_words", "repeated", "bigrams")
 HELD_OUT = ("any_words", "repeated_line", "stuck", "pieces")

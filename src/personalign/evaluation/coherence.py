@@ -6,7 +6,7 @@ this order serves here.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,18 +40,23 @@ def coherent(classes: Sequence[int]) -> Sums:
 
 @dataclass(frozen=True, slots=True)
 class CoherenceModel:
-    """A sequence classifier as CLV's judge. Build it with `load_coherence_judge`."""
+    """A sequence classifier as CLV's judge. Build it with `load_coherence_judge`.
+
+    `shortened`: the triples so far that were longer than `max_length` tokens. Such a one loses the beginning of its
+    context, then the end of its persona; the reply comes last and would be what is cut, were it left to the tokenizer.
+    """
 
     model: Any
     tokenizer: Any
     batch_size: int = 64
     max_length: int = 512
+    shortened: set[str] = field(default_factory=set)
 
     def classes(self, triples: Sequence[Triple]) -> list[int]:
         """Equal triples are judged once, in batches of like length."""
         import torch
 
-        texts = [triple_text(triple) for triple in triples]
+        texts = [self._fitting(triple) for triple in triples]
         distinct = sorted(set(texts), key=lambda text: (len(text), text))
         found: dict[str, int] = {}
         with torch.inference_mode():
@@ -63,6 +68,19 @@ class CoherenceModel:
                 logits = self.model(**inputs.to(self.model.device)).logits
                 found |= dict(zip(some, logits.argmax(-1).tolist(), strict=True))
         return [found[text] for text in texts]
+
+    def _fitting(self, triple: Triple) -> str:
+        persona, context, reply = " ".join(triple[0]).split(), " ".join(triple[1]).split(), triple[2]
+        text = triple_text(triple)
+        # A word is one token at least, so as many words as there are tokens too many may go at a time.
+        while (excess := len(self.tokenizer(text)["input_ids"]) - self.max_length) > 0 and persona + context:
+            self.shortened.add(triple_text(triple))
+            if context:
+                context = context[excess:]
+            else:
+                persona = persona[: max(0, len(persona) - excess)]
+            text = triple_text((persona, context, reply))
+        return text
 
 
 def load_coherence_judge(folder: Path | str, *, max_length: int = 512) -> CoherenceModel:

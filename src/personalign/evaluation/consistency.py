@@ -119,14 +119,8 @@ def self_contradiction(verdicts: Sequence[Floats]) -> Sums:
 
 def self_contradicting_dialogues(verdicts: Sequence[Floats], dialogues: Sequence[str]) -> Sums:
     """`self_contradiction/dialogue`: share of dialogues with at least one such reply."""
-    hit = _contradicted(verdicts)
-    by_dialogue: dict[str, float] = {}
-    for value, dialogue in zip(hit, dialogues, strict=True):
-        by_dialogue[dialogue] = max(by_dialogue.get(dialogue, 0.0), value)
-    # Each dialogue counts once, at its first turn.
-    first = {dialogue: index for index, dialogue in reversed(list(enumerate(dialogues)))}
-    counted = [first[dialogue] == index for index, dialogue in enumerate(dialogues)]
-    return mean_of([by_dialogue[dialogue] for dialogue in dialogues], counted)
+    rows = np.array([[hit, 1.0] for hit in _contradicted(verdicts)])
+    return Sums(rows, quotient, units=dialogues)
 
 
 def copied_share(response: str, persona: Sequence[str], *, language: Language = "en") -> float:

@@ -1,7 +1,7 @@
 """Score systems on the same turns: every metric with its interval, and systems against one of them with tests."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from personalign.errors import PersonalignError
@@ -21,11 +21,14 @@ from personalign.evaluation.significance import (
 from personalign.evaluation.sums import Sums
 
 Part = Literal["all", "needs_line", "needs_none"]
+Test = Literal["t-test over seeds", "randomisation", "paired bootstrap"]
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
+    """`samples`: resamples of every interval, and of every test unless so many tests need more."""
+
     samples: int = 1000
     seed: int = 0
     level: float = 0.95
@@ -44,12 +47,14 @@ class Score:
 class Difference:
     """A system minus the one that it is held against.
 
-    `p` is the t-test's over seeds where both have several, else the approximate randomisation's; `p_holm` corrects it
-    for all tests of the evaluation. Stars come from `p_holm` alone.
+    `p` is that of `test`: the t-test over seeds where both have several, else the approximate randomisation or, where
+    one has more seeds than the other and nothing can be exchanged, the paired bootstrap. `p_holm` corrects it for all
+    tests of the evaluation; NaN where there was nothing to test. Stars come from `p_holm` alone.
     """
 
     comparison: Comparison
     over_seeds: SeedTest | None
+    test: Test
     p: float
     p_holm: float
 
@@ -60,7 +65,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Figures by system and metric; `left_out` says of each metric without figures what it lacked, and where."""
+    """Figures by system and metric.
+
+    `left_out` says of each metric what the systems without a figure of it lack. `reference` is scored, but no competitor.
+    `test_samples`: resamples of every test, 0 where nothing was tested.
+    """
 
     turns: int
     dialogues: int
@@ -68,6 +77,8 @@ class Evaluation:
     differences: Mapping[str, Mapping[str, Difference]]
     left_out: Mapping[str, str]
     against: str | None
+    reference: str | None = None
+    test_samples: int = 0
 
 
 def evaluate(
@@ -75,32 +86,30 @@ def evaluate(
     *,
     metrics: Sequence[Metric] | None = None,
     against: str | None = None,
+    reference: str | None = None,
     settings: Settings = Settings(),
     tell: Tell | None = None,
 ) -> Evaluation:
     """Score every system, each given as its answers of one seed or several, all on the same turns.
 
     `metrics` None: all that are computed by default. A metric is left out for systems that lack what it needs.
-    `tell` is called with what comes next, once per system and metric.
+    `reference`: a system, such as the gold replies, that is scored and not tested. `tell` is called with what comes
+    next, once per system and metric.
 
     Raises PersonalignError where systems answer different turns, or `against` is none of them.
     """
-    if not systems:
-        raise PersonalignError("there is nothing to evaluate; give at least one system's predictions")
-    if against is not None and against not in systems:
-        raise PersonalignError(f"'{against}' is none of the systems: {', '.join(systems)}")
-    kept, groups = _turns_of(systems, part=settings.part)
+    kept, groups = check_choices(systems, against=against, part=settings.part)
     chosen = [metric for metric in METRICS.values() if metric.by_default] if metrics is None else metrics
     scores: dict[str, dict[str, Score]] = {name: {} for name in systems}
     measured: dict[str, dict[str, list[Sums]]] = {}
-    left_out: dict[str, str] = {}
+    lacks: dict[str, dict[str, str]] = {}
     for metric in chosen:
         for name, seeds in systems.items():
             if tell is not None:
                 tell(f"{name}: {metric.name}")
-            lacking = missing(seeds[0], metric) or next(filter(None, (missing(a, metric) for a in seeds)), [])
+            lacking = next(filter(None, (missing(answers, metric) for answers in seeds)), [])
             if lacking:
-                left_out.setdefault(metric.name, f"{name} lacks {NEEDS[lacking[0]]}")
+                lacks.setdefault(metric.name, {})[name] = NEEDS[lacking[0]]
                 continue
             sums = [metric.measure(answers).of(kept) for answers in seeds]
             measured.setdefault(metric.name, {})[name] = sums
@@ -115,12 +124,51 @@ def evaluate(
                 ),
                 tuple(one.figure() for one in sums),
             )
-    differences = (
-        {} if against is None else _differences(measured, groups, against, systems, chosen, settings)
+    compared = {name: seeds for name, seeds in systems.items() if name != reference}
+    differences: dict[str, dict[str, Difference]] = {}
+    test_samples = 0
+    if against is not None:
+        tested = _tested(measured, against, compared, chosen)
+        # The least p of one test is 1 / (samples + 1): with fewer samples none of so many could reach .05.
+        test_samples = max(settings.samples, 20 * len(tested))
+        differences = _differences(
+            measured, groups, against, compared, tested, replace(settings, samples=test_samples)
+        )
+    left_out = {
+        metric: "; ".join(
+            f"{', '.join(names)} {'lacks' if len(names) == 1 else 'lack'} {need}"
+            for need, names in _by_need(some, besides=reference).items()
+        )
+        for metric, some in lacks.items()
+    }
+    told = {metric: why for metric, why in left_out.items() if why}
+    return Evaluation(
+        len(kept), len(set(groups)), scores, differences, told, against, reference, test_samples
     )
-    # A metric that some system has a figure for is not left out of the evaluation, only of that system's column.
-    unscored = {name: why for name, why in left_out.items() if name not in measured}
-    return Evaluation(len(kept), len(set(groups)), scores, differences, unscored, against)
+
+
+def _by_need(lacks: Mapping[str, str], *, besides: str | None) -> dict[str, list[str]]:
+    """Systems by what they lack."""
+    grouped: dict[str, list[str]] = {}
+    for name, need in lacks.items():
+        if name != besides:
+            grouped.setdefault(need, []).append(name)
+    return grouped
+
+
+def check_choices(
+    systems: Mapping[str, Sequence[Answers]], *, against: str | None, part: Part
+) -> tuple[list[int], list[str]]:
+    """The turns of the part that is asked for, and their dialogues; to be called before a judge costs time.
+
+    Raises PersonalignError where there is no system, systems answer different turns, `against` is none of them, or the
+    part has no turn.
+    """
+    if not systems:
+        raise PersonalignError("there is nothing to evaluate; give at least one system's predictions")
+    if against is not None and against not in systems:
+        raise PersonalignError(f"'{against}' is none of the systems: {', '.join(systems)}")
+    return _turns_of(systems, part=part)
 
 
 def _turns_of(systems: Mapping[str, Sequence[Answers]], *, part: Part) -> tuple[list[int], list[str]]:
@@ -144,43 +192,55 @@ def _turns_of(systems: Mapping[str, Sequence[Answers]], *, part: Part) -> tuple[
     return kept, [first.questions[index].dialogue for index in kept]
 
 
+def _tested(
+    measured: Mapping[str, Mapping[str, Sequence[Sums]]],
+    against: str,
+    systems: Mapping[str, Sequence[Answers]],
+    metrics: Sequence[Metric],
+) -> list[tuple[Metric, str]]:
+    """Each metric and system whose difference is tested: both have a figure, and it is one of the system's doing."""
+    return [
+        (metric, name)
+        for metric in metrics
+        if metric.of_systems and against in measured.get(metric.name, {})
+        for name in systems
+        if name != against and name in measured[metric.name]
+    ]
+
+
 def _differences(
     measured: Mapping[str, Mapping[str, Sequence[Sums]]],
     groups: Sequence[str],
     against: str,
     systems: Mapping[str, Sequence[Answers]],
-    metrics: Sequence[Metric],
+    tested: Sequence[tuple[Metric, str]],
     settings: Settings,
 ) -> dict[str, dict[str, Difference]]:
-    compared: list[tuple[str, str, Comparison, SeedTest | None, float]] = []
-    for metric in metrics:
-        sums = measured.get(metric.name, {})
-        if against not in sums:
-            continue
-        for name in systems:
-            if name == against or name not in sums:
-                continue
-            comparison = compare(
-                sums[name],
-                sums[against],
-                groups,
-                interval=metric.interval,
-                samples=settings.samples,
-                seed=settings.seed,
-                level=settings.level,
+    found: list[tuple[str, str, Comparison, SeedTest | None, Test, float]] = []
+    for metric, name in tested:
+        ours, theirs = measured[metric.name][name], measured[metric.name][against]
+        comparison = compare(
+            ours,
+            theirs,
+            groups,
+            interval=metric.interval,
+            samples=settings.samples,
+            seed=settings.seed,
+            level=settings.level,
+        )
+        over_seeds = None
+        test: Test = "randomisation"
+        p = comparison.p_randomisation
+        if len(ours) > 1 and len(theirs) > 1:
+            over_seeds = compare_over_seeds(
+                [one.figure() for one in ours], [one.figure() for one in theirs], level=settings.level
             )
-            test = None
-            if len(sums[name]) > 1 and len(sums[against]) > 1:
-                test = compare_over_seeds(
-                    [one.figure() for one in sums[name]],
-                    [one.figure() for one in sums[against]],
-                    level=settings.level,
-                )
-            p = comparison.p_randomisation if test is None else test.p
-            printed = printed_name(metric, systems[name][0].language)
-            compared.append((name, printed, comparison, test, p))
-    corrected = holm([p for *_, p in compared])
+            test, p = "t-test over seeds", over_seeds.p
+        elif len(ours) != len(theirs):
+            test, p = "paired bootstrap", comparison.p_bootstrap
+        found.append((name, printed_name(metric, systems[name][0].language), comparison, over_seeds, test, p))
+    corrected = holm([p for *_, p in found])
     differences: dict[str, dict[str, Difference]] = {name: {} for name in systems if name != against}
-    for (name, printed, comparison, test, p), adjusted in zip(compared, corrected, strict=True):
-        differences[name][printed] = Difference(comparison, test, p, adjusted)
+    for (name, printed, comparison, over_seeds, test, p), adjusted in zip(found, corrected, strict=True):
+        differences[name][printed] = Difference(comparison, over_seeds, test, p, adjusted)
     return differences

@@ -1,13 +1,18 @@
 """N-grams of thousands of short texts, counted at once in arrays: a test set has millions of them."""
 
+import sys
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
+
+# The name of the first column of pooled n-grams: tokens, not a kind of n-gram.
+TOKENS = "tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +39,8 @@ class Grams:
         return _per_text(self.text, np.ones_like(self.count), self.texts)
 
 
-def grams_of(texts: Sequence[Sequence[Hashable]], *, highest: int) -> Iterator[Grams]:
-    """The n-grams of orders 1 to `highest`, one order at a time."""
+def grams_of(texts: Sequence[Sequence[Hashable]], *, highest: int = sys.maxsize) -> Iterator[Grams]:
+    """The n-grams of orders 1 to `highest`, one order at a time, each made when it is asked for."""
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     number: dict[Hashable, int] = {}
     tokens = np.fromiter(
@@ -57,6 +62,42 @@ def grams_of(texts: Sequence[Sequence[Hashable]], *, highest: int) -> Iterator[G
         keys, count = np.unique(owner[places] * len(kinds) + gram, return_counts=True)
         text, kind = np.divmod(keys, len(kinds)) if len(kinds) else (keys, keys)
         yield Grams(order, text, kind, count, len(kinds), places[first], len(texts))
+
+
+class Ngrams:
+    """The n-grams of a system's replies, those of one order counted once, whoever asks for them."""
+
+    def __init__(self, responses: Sequence[Sequence[Hashable]]) -> None:
+        self.responses = responses
+        self._orders: list[Grams] = []
+        self._coming = grams_of(responses)
+        self._pooled: dict[int, tuple[Any, dict[Hashable, int]]] = {}
+
+    def of_order(self, order: int) -> Grams:
+        while len(self._orders) < order:
+            self._orders.append(next(self._coming))
+        return self._orders[order - 1]
+
+    def pooled(self, order: int) -> tuple[Any, dict[Hashable, int]]:
+        """scipy CSR [N, 1 + kinds]: tokens of each reply, then how often it has each n-gram; and each column's name."""
+        if order not in self._pooled:
+            self._pooled[order] = self._pool(self.of_order(order))
+        return self._pooled[order]
+
+    def _pool(self, grams: Grams) -> tuple[Any, dict[Hashable, int]]:
+        from scipy import sparse
+
+        texts = np.arange(grams.texts)
+        lengths = np.array([len(response) for response in self.responses], dtype=np.float64)
+        values = np.concatenate([lengths, grams.count])
+        places = np.concatenate([texts, grams.text]), np.concatenate([np.zeros_like(texts), grams.gram + 1])
+        rows = sparse.csr_array((values, places), shape=(grams.texts, grams.kinds + 1))
+        every = list(chain.from_iterable(self.responses))
+        starts = [every[offset:] for offset in range(grams.order)]
+        whole = list(zip(*starts, strict=False))
+        names: dict[Hashable, int] = {TOKENS: 0}
+        names.update((whole[place], number) for number, place in enumerate(grams.first.tolist(), start=1))
+        return rows, names
 
 
 def shared(grams: Grams) -> Ints:

@@ -37,10 +37,6 @@ class Verdicts:
         classes: npt.NDArray[np.int64] = self.probabilities.argmax(axis=1)
         return classes
 
-    def signs(self) -> npt.NDArray[np.int64]:
-        """[N], +1 entailed, 0 neutral, -1 contradicted: NLI(u, p) of Madotto et al. 2019."""
-        return 1 - self.classes()
-
 
 class Judge(Protocol):
     """A pair is (persona line, reply): premise first, hypothesis second."""

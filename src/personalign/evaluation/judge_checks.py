@@ -3,7 +3,7 @@
 import ast
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from personalign.evaluation.nli_rows import read_nli_rows, read_objects
 # KvPI's labels by inspection: irrelevant, entailed, contradicted.
 _KVPI = {0: NEUTRAL, 1: ENTAILMENT, 2: CONTRADICTION}
 _PUBLISHED_ENTAILED = 0.5
+
+Rows = Mapping[str, Mapping[str, Any]]
+"""By their places in a file."""
 
 
 def check_judge(judge: Judge, path: Path | str, *, split: str = "valid") -> dict[str, Any]:
@@ -37,7 +40,7 @@ def check_judge(judge: Judge, path: Path | str, *, split: str = "valid") -> dict
     keys = set(first[1])
     if {"premise", "hypothesis"} <= keys or {"sentence1", "sentence2"} <= keys:
         return {"kind": "labels", **_on_labels(judge, path, split=split)}
-    rows = [row for _, row in read_objects(path)]
+    rows = dict(read_objects(path))
     for needed, kind, check in (
         ({"persona", "candidates", "set"}, "ranking", _on_ranking),
         ({"personas", "response", "entail_scores"}, "scores", _on_scores),
@@ -64,14 +67,14 @@ def _on_labels(judge: Judge, path: Path | str, *, split: str) -> dict[str, Any]:
     return {"split": split, "rows": len(rows), **evaluate_judge(judge, rows)}
 
 
-def _on_ranking(judge: Judge, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _on_ranking(judge: Judge, rows: Rows) -> dict[str, Any]:
     """Share of (`label`, `neg`) pairs of an item whose entailing candidate scores higher, mean over items, and by set.
 
     A candidate's score is the maximum over the persona lines of P(entailed) - P(contradicted). Ties are lost.
     """
     pairs: list[Pair] = []
     spans: list[tuple[int, int]] = []
-    for row in rows:
+    for row in rows.values():
         for kind in ("label", "neg"):
             for candidate in row["candidates"][kind]:
                 start = len(pairs)
@@ -81,7 +84,7 @@ def _on_ranking(judge: Judge, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     margins = probabilities[:, ENTAILMENT] - probabilities[:, CONTRADICTION]
     scores = iter([float(margins[start:end].max()) for start, end in spans])
     by_set: dict[str, list[float]] = {}
-    for row in rows:
+    for row in rows.values():
         fitting = np.array([next(scores) for _ in row["candidates"]["label"]])
         against = np.array([next(scores) for _ in row["candidates"]["neg"]])
         if len(fitting) and len(against):
@@ -94,10 +97,16 @@ def _on_ranking(judge: Judge, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _on_scores(judge: Judge, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _on_scores(judge: Judge, rows: Rows) -> dict[str, Any]:
     """Area under the ROC curve of our P(entailed) for pairs that the other model gives more than one half."""
-    pairs = [(line, row["response"]) for row in rows for line in row["personas"]]
-    theirs = np.array([score for row in rows for score in row["entail_scores"]], dtype=np.float64)
+    for place, row in rows.items():
+        scores, lines = len(row["entail_scores"]), len(row["personas"])
+        if scores != lines:
+            raise PersonalignError(
+                f"{place}: {scores} entail_scores for {lines} personas; write one for each"
+            )
+    pairs = [(line, row["response"]) for row in rows.values() for line in row["personas"]]
+    theirs = np.array([score for row in rows.values() for score in row["entail_scores"]], dtype=np.float64)
     ours = judge.judge(pairs).probabilities[:, ENTAILMENT].astype(np.float64)
     return {"pairs": len(pairs), "auc": area_under_curve(ours, theirs > _PUBLISHED_ENTAILED)}
 
@@ -114,15 +123,17 @@ def area_under_curve(scores: np.ndarray, positive: np.ndarray) -> float:
     return float((ranks[positive].sum() - ups * (ups + 1) / 2) / (ups * downs))
 
 
-def _on_cdconv(judge: Judge, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _on_cdconv(judge: Judge, rows: Rows) -> dict[str, Any]:
     """Contradiction or none, of the second reply given the first."""
-    verdicts = judge.judge([(row["b1"], row["b2"]) for row in rows]).classes() == CONTRADICTION
-    return _against_majority(np.array([int(row["label"] > 0) for row in rows]), verdicts.astype(np.int64), 2)
+    verdicts = judge.judge([(row["b1"], row["b2"]) for row in rows.values()]).classes() == CONTRADICTION
+    labels = np.array([int(row["label"] > 0) for row in rows.values()])
+    return _against_majority(labels, verdicts.astype(np.int64), 2)
 
 
-def _on_kvpi(judge: Judge, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    verdicts = judge.judge([(profile_text(row["profile"]), row["response"]) for row in rows]).classes()
-    return _against_majority(np.array([_KVPI[row["label"]] for row in rows]), verdicts, len(LABELS))
+def _on_kvpi(judge: Judge, rows: Rows) -> dict[str, Any]:
+    pairs = [(profile_text(row["profile"]), row["response"]) for row in rows.values()]
+    verdicts = judge.judge(pairs).classes()
+    return _against_majority(np.array([_KVPI[row["label"]] for row in rows.values()]), verdicts, len(LABELS))
 
 
 def profile_text(profile: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from personalign.errors import PersonalignError
-from personalign.evaluation.babble import TRAINED_ON, babble_rows, babbler
+from personalign.evaluation.babble import TRAINED_ON, Babbler, babble_rows, babbler
 from personalign.evaluation.judge import NEUTRAL
 from personalign.evaluation.nli_rows import (
     NliRow,
@@ -16,6 +16,7 @@ from personalign.evaluation.nli_rows import (
     read_entailed_pairs,
     read_nli_rows,
     sentences_in,
+    sentences_of,
 )
 from personalign.evaluation.nli_triples import pairs_of_facts, read_facts
 
@@ -26,11 +27,15 @@ VALIDATION_SPLITS = ("valid", "validation", "dev")
 
 @dataclass(frozen=True, slots=True)
 class JudgeData:
-    """What a judge learns from, is chosen by and is checked on; `counts`: how many rows came and went, and why."""
+    """What a judge learns from, is chosen by and is checked on; `counts`: how many rows came and went, and why.
+
+    `babbler` makes more babble of the same replies.
+    """
 
     train: tuple[NliRow, ...]
     dev: tuple[NliRow, ...]
     valid: tuple[NliRow, ...]
+    babbler: Babbler
     counts: Mapping[str, int]
 
 
@@ -40,9 +45,9 @@ def judge_data(
     more: Sequence[Path | str] = (),
     entailed_pairs: Path | str | None = None,
     max_entailed: int = 6000,
-    max_neutral: int = 4000,
+    max_neutral: int = 3000,
     facts: Sequence[Path | str] = (),
-    max_facts: int = 20_000,
+    max_facts: int = 16_000,
     babble: int = 0,
     exclude: Sequence[Path | str] = (),
     part: Part = "all",
@@ -51,9 +56,8 @@ def judge_data(
 ) -> JudgeData:
     """Gather the rows that a judge learns from, is chosen by, and is checked on.
 
-    - Training rows of any source whose premise or hypothesis occurs in the main file's own other splits (validation,
-      test), or in a file of `exclude` as a text or a sentence of one, are dropped and counted: no judge is tested on what
-      it saw.
+    - Training rows of any source are dropped, and counted, whose premise or hypothesis has a sentence of the main file's
+      own other splits (validation, test) or of a file of `exclude`: no judge is tested on what it saw.
     - `more`: further NLI files, whose training rows join.
     - `entailed_pairs`: at most `max_entailed` of its training rows join as entailed, and at most
       `max_neutral` pairs of a line with another line's reply as neutral.
@@ -69,7 +73,7 @@ def judge_data(
     if not valid:
         raise PersonalignError(f"{path} has no validation rows; give some rows 'split': 'valid'")
     held_out = [row for row in rows if row.split != "train"]
-    own = frozenset(normalise(text) for row in held_out for text in (row.premise, row.hypothesis))
+    own = frozenset().union(*(sentences_of(t) for row in held_out for t in (row.premise, row.hypothesis)))
     others = frozenset().union(*(sentences_in(other) for other in exclude))
     counts = {"read": len(rows), "valid": len(valid), "other_splits": len(rows) - len(valid) - len(train)}
     shuffle = random.Random(seed)
@@ -107,11 +111,9 @@ def judge_data(
     entailed = shuffle.sample(entailed, min(max_entailed, len(entailed)))
     if not train:
         raise PersonalignError(f"{path} leaves no training rows after the exclusions: {counts}")
-    salad = []
-    if babble:
-        replies = [row.hypothesis for row in (*train, *entailed)]
-        lines = [row.premise for row in (*train, *entailed)]
-        salad = babble_rows(babbler(replies), lines, kinds=TRAINED_ON, count=babble, seed=seed)
+    made_by = babbler([row.hypothesis for row in (*train, *entailed)])
+    lines = [row.premise for row in (*train, *entailed)]
+    salad = babble_rows(made_by, lines, kinds=TRAINED_ON, count=babble, seed=seed)
     counts |= {
         "train_rows": len(train),
         "more_rows": len(further),
@@ -122,7 +124,7 @@ def judge_data(
         "dev_rows": len(dev),
     }
     every = list(dict.fromkeys([*train, *further, *entailed, *neutral, *made, *salad]))
-    return JudgeData(train=tuple(every), dev=tuple(dev), valid=valid, counts=counts)
+    return JudgeData(tuple(every), tuple(dev), valid, made_by, counts)
 
 
 def _drop(
@@ -130,7 +132,7 @@ def _drop(
 ) -> tuple[list[NliRow], dict[str, int]]:
     kept, counts = [], {"own_other_splits": 0, "excluded_files": 0}
     for row in rows:
-        texts = {normalise(row.premise), normalise(row.hypothesis)}
+        texts = sentences_of(row.premise) | sentences_of(row.hypothesis)
         if texts & own:
             counts["own_other_splits"] += 1
         elif texts & others:

@@ -13,7 +13,7 @@ import torch
 from personalign._files import whole_folder, write_json, write_text
 from personalign._version import __version__
 from personalign.errors import PersonalignError
-from personalign.evaluation.babble import HELD_OUT, babble_rows, babbler
+from personalign.evaluation.babble import HELD_OUT, babble_rows
 from personalign.evaluation.calibration import calibration_error, fit_temperature
 from personalign.evaluation.classification import classification_scores
 from personalign.evaluation.judge import LABELS, NEUTRAL, Judge, Progress
@@ -42,14 +42,14 @@ class JudgeTraining:
     more: tuple[Path, ...] = ()
     entailed_pairs: Path | None = None
     max_entailed: int = 6000
-    max_neutral: int = 4000
+    max_neutral: int = 3000
     facts: tuple[Path, ...] = ()
-    max_facts: int = 20_000
-    babble: int = 4000
+    max_facts: int = 16_000
+    babble: int = 3000
     exclude: tuple[Path, ...] = ()
     part: Part = "all"
     dev_share: float = 0.08
-    epochs: int = 4
+    epochs: int = 2
     learning_rate: float = 1e-4
     warmup_share: float = 0.1
     weight_decay: float = 0.01
@@ -124,11 +124,10 @@ def evaluate_judge(judge: Judge, rows: Sequence[NliRow]) -> dict[str, Any]:
 
 def _babble_check(judge: Judge, data: JudgeData, *, seed: int) -> dict[str, float]:
     """Share of babble that is called entailed or contradicted, by kind; kinds that were not trained on."""
-    made_by = babbler([row.hypothesis for row in data.train])
     lines = [row.premise for row in data.valid]
     found = {}
     for kind in HELD_OUT:
-        rows = babble_rows(made_by, lines, kinds=[kind], count=BABBLE_CHECKED, seed=seed)
+        rows = babble_rows(data.babbler, lines, kinds=[kind], count=BABBLE_CHECKED, seed=seed)
         classes = judge.judge([(row.premise, row.hypothesis) for row in rows]).classes()
         found[kind] = float((classes != NEUTRAL).mean())
     return found

@@ -23,6 +23,8 @@ from personalign.evaluation.judge import CONTRADICTION, ENTAILMENT, LABELS, NEUT
 BASE_URL = "OPENAI_BASE_URL"
 API_KEY = "OPENAI_API_KEY"
 DEFAULT_URL = "https://api.openai.com/v1"
+RATINGS_BETWEEN_SAVES = 100
+"""A rating takes a request and costs money, so a cache keeps them more often than the verdicts of a local model."""
 
 _CLASS_OF_RATING = {5: ENTAILMENT, 4: ENTAILMENT, 3: NEUTRAL, 2: CONTRADICTION, 1: CONTRADICTION}
 _RUBRIC = """You grade whether a reply in a conversation fits one fact about its speaker.
@@ -105,7 +107,7 @@ class LlmJudge:
                 if attempt == self.tries:
                     raise PersonalignError(
                         f"{self.name} at {self.url} gave no rating in {self.tries} tries: {why}; wait, or choose another "
-                        "judge (what was judged is kept where verdicts are cached)"
+                        f"judge (where verdicts are cached, all but the last {RATINGS_BETWEEN_SAVES} or fewer are kept)"
                     ) from None
                 time.sleep(wait if asked_wait is None else asked_wait)
                 wait *= 2

@@ -8,6 +8,7 @@ from personalign.evaluation import bleu, consistency, likelihood, overlap, past,
 from personalign.evaluation.answers import Answers
 from personalign.evaluation.bleu import Tokens
 from personalign.evaluation.consistency import Consistency
+from personalign.evaluation.grams import Ngrams
 from personalign.evaluation.sums import Floats, Sums, mean_of
 from personalign.evaluation.tokens import Language, tokens, words, words_and_marks
 
@@ -72,7 +73,8 @@ def rouge_n(answers: Answers, *, order: int) -> Sums:
 
 def of_ngrams(answers: Answers, *, figure: Callable[..., Sums], order: int) -> Sums:
     """A figure of the replies' n-grams of words and marks."""
-    return figure(cut_texts(answers, words_and_marks, "replies"), order=order)
+    replies = answers.once("ngrams", lambda: Ngrams(cut_texts(answers, words_and_marks, "replies")))
+    return figure(replies, order=order)
 
 
 def both(answers: Answers, cut: Callable[..., Tokens]) -> tuple[list[Tokens], list[Tokens]]:
@@ -115,7 +117,11 @@ def relevant(answers: Answers) -> list[tuple[int, ...]]:
 def selections(answers: Answers) -> selection.Selections:
     return answers.once(
         "selections",
-        lambda: selection.compare_selections(relevant(answers), [reply.line for reply in answers.replies]),
+        lambda: selection.compare_selections(
+            relevant(answers),
+            [reply.line for reply in answers.replies],
+            lines=max(len(question.persona) for question in answers.questions),
+        ),
     )
 
 

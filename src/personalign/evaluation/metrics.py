@@ -24,7 +24,7 @@ from personalign.evaluation import (
     selection,
 )
 from personalign.evaluation.answers import Answers
-from personalign.evaluation.needs import NEEDS, Need, has
+from personalign.evaluation.needs import Need, has
 from personalign.evaluation.sums import Sums, mean_of
 from personalign.evaluation.tokens import Language, tokens, words, words_and_marks
 
@@ -37,7 +37,7 @@ class Metric:
     """`direction`: whether higher or lower is better, or neither. `range`: what values it can take.
 
     `interval`: how far the figure could be off is told by resampling dialogues (bootstrap) or, where drawing a dialogue
-    twice would bias it, by leaving each out in turn (jackknife).
+    twice would bias it, by leaving each out in turn (jackknife). `of_systems`: False for what the data alone decide.
     """
 
     name: str
@@ -49,21 +49,12 @@ class Metric:
     measure: Callable[[Answers], Sums]
     interval: Interval = "bootstrap"
     by_default: bool = True
+    of_systems: bool = True
 
 
 def missing(answers: Answers, metric: Metric) -> list[Need]:
     """What a metric needs and these answers do not have."""
     return [need for need in metric.needs if not has(answers, need)]
-
-
-def measure(answers: Answers, metric: Metric) -> Sums:
-    """Raises PersonalignError, saying what to add, where something is missing."""
-    lacking = missing(answers, metric)
-    if lacking:
-        raise PersonalignError(
-            f"{metric.name} needs {', '.join(NEEDS[need] for need in lacking)}, which is not there"
-        )
-    return metric.measure(answers)
 
 
 def find_metrics(names: Sequence[str]) -> list[Metric]:
@@ -94,25 +85,6 @@ def metric_of(printed: str) -> Metric:
 def printed_name(metric: Metric, language: Language) -> str:
     """The name with what Chinese text was cut into."""
     return metric.name + {"en": "", "zh": "@char", "zh-word": "@word"}[language]
-
-
-def text_metrics(
-    responses: Sequence[str], references: Sequence[str], *, language: Language = "en"
-) -> dict[str, float]:
-    """PAL's metrics that need nothing but texts, one reference per response.
-
-    >>> round(text_metrics(["i have a dog ."], ["i have a cat ."])["bleu-1/coco"], 1)
-    80.0
-    """
-    from personalign.evaluation.answers import Question, Reply
-
-    bleu.check_lengths(responses, references)
-    answers = Answers(
-        [Question(str(i), 0, (), gold=reference) for i, reference in enumerate(references)],
-        [Reply(response) for response in responses],
-        language=language,
-    )
-    return {name: METRICS[name].measure(answers).figure() for name in PAL_TEXT}
 
 
 _WHITE = "white-space tokens"
@@ -515,6 +487,7 @@ _ALL: tuple[Metric, ...] = (
             "none" if name == "accuracy_always_none" else "higher",
             _CHOICE,
             partial(measuring.of_selections, figure=figure),
+            of_systems=name != "accuracy_always_none",
         )
         for name, description, source, figure in _SELECTIONS
     ),
@@ -547,6 +520,7 @@ _ALL: tuple[Metric, ...] = (
         "none",
         ("labels",),
         lambda answers: mean_of([float(not lines) for lines in measuring.relevant(answers)]),
+        of_systems=False,
     ),
 )
 

@@ -37,12 +37,14 @@ class NliJudge:
 
     @property
     def key(self) -> str:
-        """What decides a verdict, for a cache: weights, tokenizer and settings, not where they lie."""
+        """What decides a verdict, for a cache: weights, architecture, tokenizer and settings, not where they lie."""
         digest = hashlib.blake2b(digest_size=16)
         for name, weight in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        digest.update(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
+        digest.update(_how_it_cuts(self.tokenizer).encode())
+        config = {name: value for name, value in self.model.config.to_dict().items() if name[0] != "_"}
+        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
         settings = (
             self.columns,
             self.temperature,
@@ -76,6 +78,16 @@ class NliJudge:
         with autocast(self.precision):
             logits: torch.Tensor = self.model(**inputs).logits
         return logits.float()[:, list(self.columns)].cpu()
+
+
+def _how_it_cuts(tokenizer: Any) -> str:
+    """All of a fast tokenizer: its vocabulary alone says nothing of lower-casing or merges."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        # Padding and truncation are set anew with every call.
+        whole = json.loads(backend.to_str())
+        return json.dumps({**whole, "padding": None, "truncation": None}, sort_keys=True)
+    return json.dumps([repr(tokenizer.init_kwargs), tokenizer.get_vocab()], sort_keys=True)
 
 
 def load_judge(

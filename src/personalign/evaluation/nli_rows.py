@@ -74,9 +74,13 @@ def sentences_in(path: Path | str) -> frozenset[str]:
     found: set[str] = set()
     for _, row in read_objects(path):
         for text in _texts(row):
-            found.add(normalise(text))
-            found.update(normalise(sentence) for sentence in _SENTENCE_END.split(text))
-    return frozenset(found - {""})
+            found |= sentences_of(text)
+    return frozenset(found)
+
+
+def sentences_of(text: str) -> set[str]:
+    """A text and each of its sentences, normalised."""
+    return {normalise(part) for part in (text, *_SENTENCE_END.split(text))} - {""}
 
 
 def read_objects(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:

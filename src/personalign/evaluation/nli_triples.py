@@ -112,9 +112,12 @@ def read_facts(path: Path | str) -> list[Fact]:
 def pairs_of_facts(facts: Sequence[Fact], *, limit: int, seed: int) -> list[NliRow]:
     """At most `limit` rows, a third of each class as far as the facts go; no pair twice, either way round.
 
-    Facts of "i" and of "my ..." are facts of the speaker: subjects must be equal, or both the speaker.
+    Facts of "i" and of "my ..." are facts of the speaker: subjects must be equal, or both the speaker. A text may state
+    several facts, and all of them count: texts that share or oppose one are not neutral, and texts that oppose one do
+    not entail each other.
     """
     shuffle = random.Random(seed)
+    stated = _by(facts, lambda fact: normalise(fact.text))
     sources = {
         ENTAILMENT: _entailed(facts, shuffle),
         NEUTRAL: _neutral(facts, shuffle),
@@ -129,7 +132,7 @@ def pairs_of_facts(facts: Sequence[Fact], *, limit: int, seed: int) -> list[NliR
             key = frozenset((normalise(first.text), normalise(second.text)))
             if kept == each:
                 break
-            if len(key) == 2 and key not in seen:
+            if len(key) == 2 and key not in seen and _holds(label, *(stated[text] for text in key)):
                 seen.add(key)
                 rows.append(NliRow(first.text, second.text, label))
                 kept += 1
@@ -137,11 +140,32 @@ def pairs_of_facts(facts: Sequence[Fact], *, limit: int, seed: int) -> list[NliR
     return rows
 
 
+def _holds(label: int, first: Sequence[Fact], second: Sequence[Fact]) -> bool:
+    """Whether nothing else that two texts state speaks against the label."""
+    opposed = any(_opposed(one, other) for one in first for other in second)
+    if label == ENTAILMENT:
+        return not opposed
+    shared = {_statement(fact) for fact in first} & {_statement(fact) for fact in second}
+    return label == CONTRADICTION or not (opposed or shared)
+
+
+def _opposed(first: Fact, second: Fact) -> bool:
+    if _who(first) != _who(second):
+        return False
+    if first.relation == second.relation:
+        return first.relation in ONE_OF and _apart(first, second)
+    return first.object == second.object and not _unrelated(first, second)
+
+
+def _statement(fact: Fact) -> tuple[str, str, str]:
+    return _who(fact), fact.relation, fact.object
+
+
 Pairs = Iterator[tuple[Fact, Fact]]
 
 
 def _entailed(facts: Sequence[Fact], shuffle: random.Random) -> Pairs:
-    same = _by(facts, lambda fact: (_who(fact), fact.relation, fact.object))
+    same = _by(facts, _statement)
     yield from _drawn([group for group in same.values() if len(group) > 1], shuffle, lambda *_: True)
 
 
@@ -168,14 +192,14 @@ def _neutral(facts: Sequence[Fact], shuffle: random.Random) -> Pairs:
 def _contradicted(facts: Sequence[Fact], shuffle: random.Random) -> Pairs:
     one = _by([fact for fact in facts if fact.relation in ONE_OF], lambda fact: (_who(fact), fact.relation))
     objects = _drawn([group for group in one.values() if len(group) > 1], shuffle, _apart)
-    by_relation = _by(facts, lambda fact: (fact.relation, fact.object))
+    by_statement = _by(facts, _statement)
     opposed = [
         (first, second)
         for positive, negative in OPPOSITES
-        for (relation, thing), group in by_relation.items()
+        for (who, relation, thing), group in by_statement.items()
         if relation == positive
         for first in group
-        for second in by_relation.get((negative, thing), [])
+        for second in by_statement.get((who, negative, thing), [])
     ]
     shuffle.shuffle(opposed)
     turns = iter(opposed)

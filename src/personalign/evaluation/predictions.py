@@ -1,22 +1,22 @@
 """Any system's predictions, set against the turns of a test set: by id, or line by line in their order."""
 
 import json
-import math
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from personalign.data.dialogue import Dialogue
 from personalign.data.faults import SHOWN, Fault, excerpt, kind
-from personalign.data.text import read_text
+from personalign.data.text import decode_json, lines_of, read_text
 from personalign.errors import PersonalignError
 from personalign.evaluation.answers import Question, Reply
 
 Key = tuple[str, int]
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+# Metrics count in float64, which holds every whole number up to here.
+_LARGEST = 2**53
+_ROW = '{"dialogue", "turn", "response"}'
 
 
 def questions_of(dialogues: Sequence[Dialogue]) -> list[Question]:
@@ -60,64 +60,94 @@ def read_predictions(path: Path | str, questions: Sequence[Question]) -> list[Re
     the reply among the dialogue's messages, from 0, and left out where the dialogue has one reply only; or
     `{"id": ID, "responses": [TEXT, ...]}` with all replies of a dialogue. Or plain lines, as many as there are replies.
 
-    Raises PersonalignError that names the file and, up to ten of them, every line that is malformed and every id that is
-    missing, there twice, or not in the data.
+    A file is JSON Lines if it is named .jsonl or .json, or if any of its lines is a JSON object: then every line must be
+    one. Plain lines under such a name are refused, and so are lines that are all JSON strings: their quotes and escapes
+    would be scored. Whatever else a plain line begins with, a bracket or a brace, is the reply's own.
+
+    Raises PersonalignError that names the file and every line that is malformed, up to ten of them, and every id that is
+    missing, there twice, or not in the data. A reply whose line is malformed does not also count as missing.
     """
     text, faults = read_text(Path(path))
     if faults:
         raise PersonalignError(
             f"{path} cannot be read:\n" + "\n".join(f"  {fault}" for fault in faults[:SHOWN])
         )
+    written = lines_of(text)
+    named_json = _without_gz(path).endswith((".jsonl", ".json"))
+    if any(isinstance(_json_or_none(line), dict) for _, line in written) or (named_json and not written):
+        return _by_id(path, written, questions)
+    if named_json:
+        number, line = written[0]
+        raise PersonalignError(
+            f"{path} is named as JSON Lines, but none of its lines is a JSON object (line {number} is {excerpt(line)}); "
+            f"name it .txt if it holds one plain reply per line, or write {_ROW} on each"
+        )
+    if written and all(isinstance(_json_or_none(line), str) for _, line in written):
+        raise PersonalignError(
+            f"{path} has a JSON string on every line, whose quotes and escapes would be scored; write the bare text of "
+            f"each reply, or JSON Lines {_ROW}"
+        )
     lines = text.split("\n")
-    if lines and not lines[-1]:
-        lines.pop()
-    first = next((line for line in lines if line.strip()), "")
-    if not first.lstrip().startswith(("{", "[")):
-        return _in_order(path, lines, questions)
-    return _by_id(path, lines, questions)
+    return _in_order(path, lines if lines[-1] else lines[:-1], questions)
+
+
+def _without_gz(path: Path | str) -> str:
+    return Path(path).name.lower().removesuffix(".gz")
+
+
+def _json_or_none(line: str) -> Any:
+    """What a line is as JSON, also where its keys or numbers are such that it is refused later."""
+    try:
+        return json.loads(line, parse_int=float)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _in_order(path: Path | str, lines: Sequence[str], questions: Sequence[Question]) -> list[Reply]:
     if len(lines) != len(questions):
         raise PersonalignError(
             f"{path} has {len(lines):,} lines but the data has {len(questions):,} replies; write one line per reply in "
-            'the order of the data, an empty one for an empty reply, or JSON Lines {"dialogue", "turn", "response"}'
+            f"the order of the data, an empty one for an empty reply, or JSON Lines {_ROW}"
         )
     return [Reply(line.strip()) for line in lines]
 
 
-def _by_id(path: Path | str, lines: Sequence[str], questions: Sequence[Question]) -> list[Reply]:
+def _by_id(path: Path | str, lines: Sequence[tuple[int, str]], questions: Sequence[Question]) -> list[Reply]:
     asked: dict[str, dict[int, Question]] = {}
     for question in questions:
         asked.setdefault(question.dialogue, {})[question.turn] = question
     found: dict[Key, Reply] = {}
     place: dict[Key, int] = {}
+    named: set[Key] = set()
     faults: list[Fault] = []
-    file = str(path)
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in lines:
         try:
-            for key, reply in _replies_in(line, asked):
+            row = _object(line)
+            keys = _keys(row, asked)
+            named.update(keys)
+            for key, reply in zip(keys, _replies(row, keys, asked), strict=True):
                 if key in found:
                     raise _RowError(
                         "turn", f"{_named(key)} is there twice, first on line {place[key]}", "keep one"
                     )
                 found[key], place[key] = reply, number
         except _RowError as fault:
-            faults.append(Fault(file, number, *fault.parts))
-    missing = [question.key for question in questions if question.key not in found]
-    if missing:
-        shown = ", ".join(map(_named, missing[:SHOWN])) + (" ..." if len(missing) > SHOWN else "")
-        problem = f"{len(missing):,} of {len(questions):,} replies of the data are missing: {shown}"
-        faults.append(Fault(file, 0, "dialogue", problem, "predict every assistant turn"))
-    if faults:
-        hidden = f"\n  ... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        # What is missing as a whole comes first: it is told once, the lines one by one.
-        faults.sort(key=lambda fault: fault.line)
-        shown = "\n".join(f"  {fault}" for fault in faults[:SHOWN])
-        raise PersonalignError(f"{path} does not fit the data:\n{shown}{hidden}")
+            faults.append(Fault(str(path), number, *fault.parts))
+    missing = [question.key for question in questions if question.key not in named]
+    if faults or missing:
+        told = [str(fault) for fault in faults[:SHOWN]]
+        if len(faults) > SHOWN:
+            told.append(f"... and {len(faults) - SHOWN} more")
+        if missing:
+            told.append(_missing(path, missing, of=len(questions)))
+        raise PersonalignError(f"{path} does not fit the data:\n" + "\n".join(f"  {line}" for line in told))
     return [found[question.key] for question in questions]
+
+
+def _missing(path: Path | str, keys: Sequence[Key], *, of: int) -> str:
+    shown = ", ".join(map(_named, keys[:SHOWN])) + (" ..." if len(keys) > SHOWN else "")
+    problem = f"{len(keys):,} of {of:,} replies of the data are missing: {shown}"
+    return str(Fault(str(path), 0, "dialogue", problem, "predict every assistant turn"))
 
 
 class _RowError(Exception):
@@ -129,13 +159,17 @@ class _RowError(Exception):
         return field, problem, remedy
 
 
-def _replies_in(line: str, asked: Mapping[str, Mapping[int, Question]]) -> Iterable[tuple[Key, Reply]]:
-    try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError, ValueError) as error:
-        raise _RowError("line", f"not JSON ({str(error)[:80]})", "write one JSON object per line") from None
+def _object(line: str) -> Mapping[str, Any]:
+    row, problem = decode_json(line)
+    if problem is not None:
+        raise _RowError("line", problem, "write one JSON object per line")
     if not isinstance(row, dict):
-        raise _RowError("line", f"{kind(row)} instead of an object", 'write {"dialogue", "turn", "response"}')
+        raise _RowError("line", f"{kind(row)} instead of an object", f"write {_ROW}")
+    return row
+
+
+def _keys(row: Mapping[str, Any], asked: Mapping[str, Mapping[int, Question]]) -> list[Key]:
+    """The replies that a row is about: all of its dialogue, or one."""
     dialogue = row.get("dialogue", row.get("id"))
     if not isinstance(dialogue, str):
         raise _RowError(
@@ -145,31 +179,37 @@ def _replies_in(line: str, asked: Mapping[str, Mapping[int, Question]]) -> Itera
         raise _RowError(
             "dialogue", f"{excerpt(dialogue)} is not in the data", "write the id that the data has"
         )
-    if "responses" in row and "response" not in row:
-        return _of_whole_dialogue(row, dialogue, list(asked[dialogue]))
-    turn = _turn(row, list(asked[dialogue]))
-    return [((dialogue, turn), _reply(row, lines=len(asked[dialogue][turn].persona)))]
+    turns = list(asked[dialogue])
+    return [(dialogue, turn) for turn in (turns if _is_whole(row) else [_turn(row, turns)])]
 
 
-def _of_whole_dialogue(
-    row: Mapping[str, Any], dialogue: str, turns: Sequence[int]
-) -> list[tuple[Key, Reply]]:
+def _is_whole(row: Mapping[str, Any]) -> bool:
+    return "responses" in row and "response" not in row
+
+
+def _replies(
+    row: Mapping[str, Any], keys: Sequence[Key], asked: Mapping[str, Mapping[int, Question]]
+) -> list[Reply]:
+    if not _is_whole(row):
+        [(dialogue, turn)] = keys
+        return [_reply(row, lines=len(asked[dialogue][turn].persona))]
     texts = row["responses"]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise _RowError("responses", "not a list of texts", "write one text per reply of the dialogue")
-    if len(texts) != len(turns):
-        problem = f"{len(texts)} texts for the {len(turns)} replies of {excerpt(dialogue)}"
+    if len(texts) != len(keys):
+        problem = f"{len(texts)} texts for the {len(keys)} replies of {excerpt(keys[0][0])}"
         raise _RowError("responses", problem, "write one text per reply of the dialogue")
-    return [((dialogue, turn), Reply(_clean(text))) for turn, text in zip(turns, texts, strict=True)]
+    return [Reply(_one_line(text)) for text in texts]
 
 
 def _turn(row: Mapping[str, Any], turns: Sequence[int]) -> int:
-    turn = row.get("turn")
-    if turn is None and len(turns) == 1:
+    given = row.get("turn")
+    if given is None and len(turns) == 1:
         return turns[0]
-    if isinstance(turn, bool) or not isinstance(turn, int) or turn not in turns:
-        given = "is missing" if turn is None else f"{turn!r:.40} is no reply of this dialogue"
-        raise _RowError("turn", given, f"write the place of the reply among the messages: {_some(turns)}")
+    turn = _integer(given)
+    if turn is None or turn not in turns:
+        problem = "is missing" if given is None else f"{given!r:.40} is no reply of this dialogue"
+        raise _RowError("turn", problem, f"write the place of the reply among the messages: {_some(turns)}")
     return turn
 
 
@@ -182,7 +222,8 @@ def _reply(row: Mapping[str, Any], *, lines: int) -> Reply:
         )
     selected = row.get("selected")
     selects = row.get("selects", "selected" in row)
-    if selected is not None and (isinstance(selected, bool) or selected not in range(lines)):
+    line = _integer(selected)
+    if selected is not None and line not in range(lines):
         problem = f"{selected!r:.40} is none of the {lines} persona lines"
         raise _RowError("selected", problem, "write 0 for the first, null for none")
     if not isinstance(selects, bool):
@@ -195,44 +236,49 @@ def _reply(row: Mapping[str, Any], *, lines: int) -> Reply:
             raise _RowError(
                 "probabilities", f"not a list of {lines + 1} numbers", "write one per line, then that of none"
             )
-        probabilities = tuple(_number(item, "probabilities", least=0.0) for item in probabilities)
+        probabilities = tuple(_number(item, "probabilities") for item in probabilities)
+    rank, candidates = _count(row, "rank"), _count(row, "candidates")
+    if rank is not None and candidates is not None and rank > candidates:
+        problem = f"{rank} is beyond the {candidates} candidates"
+        raise _RowError("rank", problem, "write the place of the gold reply among them, from 1")
     return Reply(
-        _clean(text),
+        _one_line(text),
         selects=selects,
-        line=selected if selects else None,
+        line=line if selects else None,
         probabilities=probabilities,
-        gold_nll=_optional(row, "gold_nll", least=0.0),
-        gold_tokens=_whole(row, "gold_tokens"),
-        rank=_whole(row, "rank"),
-        candidates=_whole(row, "candidates"),
+        gold_nll=None if row.get("gold_nll") is None else _number(row["gold_nll"], "gold_nll"),
+        gold_tokens=_count(row, "gold_tokens"),
+        rank=rank,
     )
 
 
-def _optional(row: Mapping[str, Any], field: str, *, least: float) -> float | None:
-    return None if row.get(field) is None else _number(row[field], field, least=least)
-
-
-def _number(value: Any, field: str, *, least: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
+def _number(value: Any, field: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
         raise _RowError(
-            field, f"{value!r:.40} is not a number from {least:g} up", "write one, or leave the field out"
+            field, f"{value!r:.40} is not a number from 0 up to 2**53", "write one, or leave the field out"
         )
     return float(value)
 
 
-def _whole(row: Mapping[str, Any], field: str) -> int | None:
-    value = row.get(field)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise _RowError(
-            field, f"{value!r:.40} is not a whole number from 1 up", "write one, or leave the field out"
-        )
+def _count(row: Mapping[str, Any], field: str) -> int | None:
+    if row.get(field) is None:
+        return None
+    value = _integer(row[field])
+    if value is None or not 1 <= value <= _LARGEST:
+        problem = f"{row[field]!r:.40} is not a whole number from 1 up to 2**53"
+        raise _RowError(field, problem, "write one, or leave the field out")
     return value
 
 
-def _clean(text: str) -> str:
+def _integer(value: Any) -> int | None:
+    """A whole number, also one with a point and zeros: so pandas writes a column of integers and nulls."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _one_line(text: str) -> str:
     """A reply is one line, as in every file format of the field."""
-    if _SURROGATE.search(text):
-        raise _RowError("response", "half of a surrogate pair", "write the whole character")
     return " ".join(text.splitlines()).strip()
 
 

@@ -20,10 +20,11 @@ NONE = 0
 
 @dataclass(frozen=True, slots=True)
 class Selections:
-    """Classes [N] of the labels and of the choices. Build it with `compare_selections`."""
+    """Classes [N] of the labels and of the choices, all below `classes`. Build it with `compare_selections`."""
 
     truth: npt.NDArray[np.int64]
     guess: npt.NDArray[np.int64]
+    classes: int
 
     def accuracy(self) -> Sums:
         """`selection/accuracy`, PAL."""
@@ -39,10 +40,9 @@ class Selections:
 
     def macro_f1(self) -> Sums:
         """`selection/macro_f1`: mean of F1 over "none" and the line numbers that occur."""
-        classes = int(max(self.truth.max(), self.guess.max())) + 1
-        rows = np.zeros((len(self.truth), classes * classes))
-        rows[np.arange(len(rows)), self.truth * classes + self.guess] = 1
-        return Sums(rows, partial(_macro_f1, classes=classes))
+        rows = np.zeros((len(self.truth), self.classes**2))
+        rows[np.arange(len(rows)), self.truth * self.classes + self.guess] = 1
+        return Sums(rows, partial(_macro_f1, classes=self.classes))
 
     def share_none(self) -> Sums:
         """`share_none`: share of turns on which no line was chosen."""
@@ -57,8 +57,12 @@ class Selections:
         return mean_of(self.guess == NONE, self.truth == NONE)
 
 
-def compare_selections(relevant: Sequence[Sequence[int]], selected: Sequence[int | None]) -> Selections:
+def compare_selections(
+    relevant: Sequence[Sequence[int]], selected: Sequence[int | None], *, lines: int
+) -> Selections:
     """Set the choice of each turn beside its labelled lines, `()` and None meaning "none".
+
+    `lines`: how many the longest persona has; systems that are compared need the same.
 
     Raises PersonalignError if the lengths differ or there are no turns.
     """
@@ -70,6 +74,7 @@ def compare_selections(relevant: Sequence[Sequence[int]], selected: Sequence[int
     return Selections(
         np.array([_class(lines, choice) for lines, choice in zip(relevant, selected, strict=True)]),
         np.array([NONE if choice is None else choice + 1 for choice in selected]),
+        lines + 1,
     )
 
 

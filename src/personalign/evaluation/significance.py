@@ -96,13 +96,14 @@ def compare(
     """Paired bootstrap (Koehn 2004) and approximate randomisation (Noreen 1989), both by dialogue.
 
     `first`, `second`: the answers of one seed or several, whose figures are averaged. Replies are exchanged between
-    seed k of the one and seed k of the other, so only systems with equally many have a `p_randomisation`.
-    Both p-values count the data themselves among the samples, so the least is 1 / (samples + 1).
+    seed k of the one and seed k of the other, a dialogue's of all seeds together, so only systems with equally many have
+    a `p_randomisation`. The p-values count the data themselves among the samples, so the least is 1 / (samples + 1), of
+    the bootstrap twice that. All is NaN where a figure does not exist; samples without one never count as evidence.
     """
     ours, theirs = ([_grouped(sums, groups) for sums in seeds] for seeds in (first, second))
     difference = _mean(sums.figure() for sums in ours) - _mean(sums.figure() for sums in theirs)
     dialogues = len(ours[0])
-    if dialogues < 2:
+    if dialogues < 2 or np.isnan(difference):
         return Comparison(difference, np.nan, np.nan, np.nan, np.nan, np.nan)
     without = _average(ours, Sums.without_each) - _average(theirs, Sums.without_each)
     weights = _draws(dialogues, samples=samples, seed=seed)
@@ -113,9 +114,10 @@ def compare(
         half = _critical(level, dialogues - 1) * _jackknife_error(without)
         low, high = difference - half, difference + half
         # Drawing dialogues twice shifts such figures; their spread around their own mean is what is left of use.
-        drawn = drawn - drawn.mean() + difference
+        drawn = drawn - np.nanmean(drawn) + difference
     else:
         low, high = _percentiles(drawn, level=level)
+    drawn = drawn[~np.isnan(drawn)]
     tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     pseudo = dialogues * difference - (dialogues - 1) * without
     spread = float(pseudo.std(ddof=1))
@@ -123,9 +125,9 @@ def compare(
         difference,
         low,
         high,
-        min(1.0, 2 * (tail + 1) / (samples + 1)),
+        min(1.0, 2 * (tail + 1) / (len(drawn) + 1)),
         _p_randomisation(ours, theirs, difference, samples=samples, seed=seed),
-        difference / spread if spread > 0 else 0.0,
+        0.0 if spread == 0 else difference / spread,
     )
 
 
@@ -135,13 +137,14 @@ def _p_randomisation(
     if len(ours) != len(theirs):
         return np.nan
     generator = np.random.default_rng(seed)
+    kept = generator.integers(0, 2, size=(samples, len(ours[0]))).astype(np.float64)
     swapped = []
     for pair in zip(ours, theirs, strict=True):
         one, other = aligned(*pair)
-        kept = generator.integers(0, 2, size=(samples, len(one))).astype(np.float64)
         swapped.append(_mixed(one, other, kept) - _mixed(one, other, 1 - kept))
-    # Differences that are equal but for rounding are equal.
-    as_much = np.abs(np.mean(swapped, axis=0)) >= abs(difference) * (1 - 1e-9) - 1e-12
+    # Differences that are equal but for rounding are equal; one that does not exist speaks against no other.
+    gaps = np.abs(np.mean(swapped, axis=0))
+    as_much = np.isnan(gaps) | (gaps >= abs(difference) * (1 - 1e-9) - 1e-12)
     return float((int(as_much.sum()) + 1) / (samples + 1))
 
 
@@ -208,10 +211,10 @@ def _mixed(first: Sums, second: Sums, chosen: Floats) -> Floats:
     """[S], the figure with dialogue d taken from `first` where chosen[s, d] is 1, from `second` where it is 0."""
     from scipy import sparse
 
-    if hasattr(first.rows, "toarray"):
-        stacked = sparse.vstack([first.rows, second.rows]).tocsr()
-    else:
+    if isinstance(first.rows, np.ndarray):
         stacked = np.concatenate([first.rows, second.rows])
+    else:
+        stacked = sparse.vstack([first.rows, second.rows]).tocsr()
     return Sums(stacked, first.value, first.columns).weighted(np.concatenate([chosen, 1 - chosen], axis=1))
 
 

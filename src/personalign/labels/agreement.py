@@ -44,10 +44,10 @@ def compare(given: Sequence[DialogueLabels], predicted: Sequence[DialogueLabels]
         raise PersonalignError(
             "the given and the predicted labels are not for the same turns; label the same file"
         )
-    scores = compare_selections(
-        [lines for dialogue in given for lines in dialogue],
-        [lines[0] if lines else None for dialogue in predicted for lines in dialogue],
-    )
+    relevant = [lines for dialogue in given for lines in dialogue]
+    chosen = [lines[0] if lines else None for dialogue in predicted for lines in dialogue]
+    highest = max((line for lines in (*relevant, chosen) for line in lines if line is not None), default=0)
+    scores = compare_selections(relevant, chosen, lines=highest + 1)
     return Agreement(
         turns=sum(sizes[0]),
         accuracy=scores.accuracy().figure(),

@@ -1,16 +1,15 @@
 """Judges by the name that a recipe gives them."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from personalign.errors import PersonalignError
 from personalign.evaluation.judge import Judge, OracleJudge, Progress
-from personalign.evaluation.judge_cache import CachedJudge, cache_file
+from personalign.evaluation.judge_cache import PAIRS_BETWEEN_SAVES, CachedJudge, OverallProgress, cache_file
 from personalign.models.precision import Dtype
 
 JUDGE_FOLDER = "PERSONALIGN_JUDGES"
-
-
 ORACLE = "oracle"
 LLM = "llm:"
 
@@ -25,8 +24,8 @@ def find_judge(name: str) -> str:
     if Path(name).is_dir() or "/" in name:
         return name
     raise PersonalignError(
-        f"there is no judge '{name}': train one with `personalign judge train`, then give its folder with "
-        f"--set 'evaluation.judges=[FOLDER]', or set {JUDGE_FOLDER} to the folder that holds it"
+        f"there is no judge '{name}': train one with `personalign judge train`, then give its folder, or "
+        f"set {JUDGE_FOLDER} to the folder that holds it"
     )
 
 
@@ -55,10 +54,20 @@ def open_judge(
 
 
 def with_cache(judge: Judge) -> Judge:
-    """The judge behind the verdicts that are kept on disk; an oracle is quicker than any file."""
-    from personalign.evaluation.llm_judge import LlmJudge
+    """The judge behind the verdicts that are kept on disk; an oracle is quicker than any file.
+
+    Its progress then counts all pairs that are not kept yet, however many calls they take.
+    """
+    from personalign.evaluation.llm_judge import RATINGS_BETWEEN_SAVES, LlmJudge
     from personalign.evaluation.nli_judge import NliJudge
 
-    if isinstance(judge, NliJudge | LlmJudge):
-        return CachedJudge(judge, judge.key, cache_file())
-    return judge
+    if not isinstance(judge, NliJudge | LlmJudge):
+        return judge
+    progress = None if judge.progress is None else OverallProgress(judge.progress)
+    return CachedJudge(
+        replace(judge, progress=progress),
+        judge.key,
+        cache_file(),
+        between_saves=RATINGS_BETWEEN_SAVES if isinstance(judge, LlmJudge) else PAIRS_BETWEEN_SAVES,
+        progress=progress,
+    )
