@@ -1,20 +1,32 @@
 """`personalign report`: one HTML page, and tables for papers, of runs or of anybody's predictions."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from personalign.cli._counting import counting
 from personalign.cli._output import emit_json, output_console, progress
-from personalign.cli._systems import chosen_metrics, judge_ahead, named_files, opened_judge
+from personalign.cli._systems import (
+    chosen_metrics,
+    judge_ahead,
+    named_files,
+    opened_coherence_judge,
+    opened_judge,
+)
+from personalign.cli.data import keep_existing
 from personalign.data.formats import Format, read_dialogues
 from personalign.errors import PersonalignError
-from personalign.evaluation.answers import Answers, Reply
-from personalign.evaluation.evaluate import Part, Settings, evaluate
-from personalign.evaluation.predictions import questions_of, read_predictions
+from personalign.evaluation.evaluate import Part, Settings, check_choices, evaluate
+from personalign.evaluation.metrics import METRICS
+from personalign.evaluation.report.differences import differences_section
 from personalign.evaluation.report.page import Section
 from personalign.evaluation.tokens import Language
+
+if TYPE_CHECKING:
+    from personalign.models.precision import Dtype
 
 
 def report(
@@ -34,9 +46,13 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; RUN/report, or report, by default.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a report that exists.")] = False,
     judge: Annotated[
         str | None,
         typer.Option(help="Judge of consistency; the run's first one by default. `none` for no judge."),
+    ] = None,
+    coherence_judge: Annotated[
+        str | None, typer.Option(help="CLV's judge of persona, context and reply: a folder or hub id.")
     ] = None,
     metrics: Annotated[
         list[str] | None,
@@ -53,11 +69,13 @@ def report(
         Language | None, typer.Option(help="zh counts characters, zh-word words; the run's by default.")
     ] = None,
     title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
-    samples: Annotated[int, typer.Option(min=100, help="Resamples of every interval and test.")] = 1000,
+    samples: Annotated[
+        int, typer.Option(min=100, help="Resamples of every interval and, at least, of every test.")
+    ] = 1000,
     seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
-    """Write a report that opens in any browser without a network, and its table in Markdown, LaTeX and CSV.
+    """Write a report that opens in any browser without a network, and its tables in Markdown, LaTeX and CSV.
 
     It shows every figure with its interval, training curves, selection strategies, differences, and a browser of all
     turns: dialogue, persona, each system's reply, the line that it selected and the judge's verdict on every line.
@@ -65,28 +83,21 @@ def report(
     from personalign.methods import reporting
     from personalign.methods.lineup import GOLD
 
-    folders = [Path(source) for source in sources if Path(source).is_dir()]
-    if folders and (len(folders) < len(sources) or data is not None):
-        raise PersonalignError("give either run folders, or files of predictions with --data")
-    if not folders and data is None:
-        raise PersonalignError("files of predictions need --data, the dialogues that they answer")
+    folders = _run_folders(sources, data)
     chosen = chosen_metrics(metrics)
     target = out or (folders[0] / "report" if folders else Path("report"))
-    if target.exists() and not (target / "report.html").is_file() and any(target.iterdir()):
-        raise PersonalignError(f"{target} holds something else than a report; name another folder with --out")
+    _check_target(target, reporting.REPORT_FILES, force=force)
     facts: list[tuple[str, str]] = []
     sections: list[Section] = []
-    systems: dict[str, list[Answers]]
+    dtype: Dtype = "auto"
     if folders:
         runs = [reporting.open_run(folder) for folder in folders]
         recipe = runs[0].recipe
         spoken: Language = language or recipe.language
-        judge = judge or next(iter(recipe.evaluation.judges), None)
-        with counting("judging") as done:
-            opened = opened_judge(None if judge == "none" else judge, language=spoken, progress=done)
-            systems = dict(reporting.answers_of_runs(runs, language=spoken, judge=opened))
-            judge_ahead(systems, chosen)
+        systems = reporting.answers_of_runs(runs, language=spoken)
         dialogues = runs[0].dialogues
+        judge = judge or next(iter(recipe.evaluation.judges), None)
+        dtype = recipe.evaluation.judge_dtype
         against = against or next((name for name in systems if name == "fine-tuning"), None)
         sections.append(reporting.training_section(runs))
         facts += [("recipe", recipe.name), ("runs", ", ".join(run.folder.name for run in runs))]
@@ -96,36 +107,42 @@ def report(
         assert data is not None
         spoken = language or "en"
         dialogues = read_dialogues(data, format=format)
-        questions = questions_of(dialogues)
-        if not questions:
-            raise PersonalignError(f"{data} has no assistant turn; there is nothing to answer")
-        with counting("judging") as done:
-            opened = opened_judge(None if judge == "none" else judge, language=spoken, progress=done)
-            gold = [Reply(question.gold or "") for question in questions]
-            systems = {GOLD: [Answers(questions, gold, language=spoken, judge=opened)]}
-            for name, files in named_files(sources).items():
-                systems[name] = [
-                    Answers(questions, read_predictions(file, questions), language=spoken, judge=opened)
-                    for file in files
-                ]
-            judge_ahead(systems, chosen)
+        systems = reporting.answers_of_files(named_files(sources), dialogues, language=spoken)
         facts.append(("data", data.name))
         heading = title or f"Predictions on {data.name}"
+    check_choices(
+        {name: seeds for name, seeds in systems.items() if name != GOLD}, against=against, part=part
+    )
+    coherence = opened_coherence_judge(coherence_judge)
+    with counting("judging") as done:
+        opened = opened_judge(None if judge == "none" else judge, language=spoken, dtype=dtype, progress=done)
+        systems = {
+            name: [replace(answers, judge=opened, coherence=coherence) for answers in seeds]
+            for name, seeds in systems.items()
+        }
+        # The page shows the verdict on every line, whatever figures are asked for.
+        judge_ahead(systems, [*chosen, METRICS["c_score/max"]])
     with progress("measuring", total=len(systems) * len(chosen)) as advance:
         found = evaluate(
             systems,
             metrics=chosen,
             against=against,
+            reference=GOLD,
             settings=Settings(samples=samples, seed=seed, part=part),
             tell=lambda _: advance(1),
         )
-    sections += [reporting.selection_section(found), reporting.differences_section(found)]
+    sections += [reporting.selection_section(found), differences_section(found)]
+    facts.append(("judge", "none" if opened is None else opened.name))
+    if coherence_judge is not None and coherence is not None:
+        shortened = f"; {len(coherence.shortened):,} contexts shortened" if coherence.shortened else ""
+        facts.append(("coherence judge", f"{coherence_judge}{shortened}"))
     facts += [
-        ("judge", "none" if opened is None else opened.name),
         ("figures", {"all": "of all turns"}.get(part, f"of turns in the part {part}")),
         ("language", spoken),
-        ("intervals", f"95 %, {samples} resamples by dialogue, seed {seed}"),
+        ("intervals", f"95 %, {samples:,} resamples by dialogue, seed {seed}"),
     ]
+    if found.test_samples:
+        facts.append(("tests", f"{found.test_samples:,} resamples by dialogue"))
     written = reporting.write_report(
         target,
         title=heading,
@@ -141,3 +158,24 @@ def report(
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
     if as_json:
         emit_json({"files": written, "turns": found.turns, "systems": list(found.scores)})
+
+
+def _run_folders(sources: Sequence[str], data: Path | None) -> list[Path]:
+    """The sources as run folders; none where they are files of predictions."""
+    for source in sources:
+        if not Path(source).exists() and not {"=", ","} & set(source):
+            raise PersonalignError(f"{source} is neither a run folder nor a file of predictions")
+    folders = [Path(source) for source in sources if Path(source).is_dir()]
+    if folders and (len(folders) < len(sources) or data is not None):
+        raise PersonalignError("give either run folders, or files of predictions with --data")
+    if not folders and data is None:
+        raise PersonalignError("files of predictions need --data, the dialogues that they answer")
+    return folders
+
+
+def _check_target(target: Path, names: Sequence[str], *, force: bool) -> None:
+    """Raises PersonalignError where the report cannot be written, or would overwrite files, before anything is judged."""
+    there = next(place for place in (target, *target.parents) if place.exists())
+    if not there.is_dir():
+        raise PersonalignError(f"{there} is a file; name a folder with --out")
+    keep_existing(*(target / name for name in names), force=force)

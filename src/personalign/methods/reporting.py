@@ -4,26 +4,27 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from personalign._files import whole_folder, write_text
+from personalign._files import write_text
 from personalign.data.dialogue import Dialogue
 from personalign.data.formats import read_dialogues
 from personalign.errors import PersonalignError
-from personalign.evaluation.answers import Answers, Reply
+from personalign.evaluation.answers import Answers, Question, Reply
 from personalign.evaluation.evaluate import Evaluation
-from personalign.evaluation.judge import Judge
+from personalign.evaluation.metrics import metric_of
 from personalign.evaluation.predictions import questions_of, read_predictions
 from personalign.evaluation.report.cases import cases_of
 from personalign.evaluation.report.charts import Bar, Line, bar_chart, line_chart
 from personalign.evaluation.report.page import Report, Section, page
-from personalign.evaluation.report.tables import csv_table, latex_table, markdown_table, metrics_of
+from personalign.evaluation.report.tables import csv_table, latex_tables, markdown_tables, metrics_of
 from personalign.evaluation.tokens import Language
 from personalign.methods.lineup import GOLD, compared_systems
 from personalign.methods.recipe import Recipe, parse_recipe, read_recipe
+
+REPORT_FILES = ("report.html", "table.md", "table.tex", "table.csv")
 
 _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
@@ -36,6 +37,18 @@ _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("pairs ranked right", "share", ("pair_accuracy",)),
     ("C.score while aligning", "c_score/max on the stopping part", ("validation",)),
 )
+# What PAL's selection should move.
+_SELECTED = ("recall", "c_score/max", "contradict_rate", "selection/accuracy", "bleu-1/coco")
+# Where the recipes of a system's seeds may differ: the seeds, what a run is called, and where it computes.
+_OF_ONE_RUN = {
+    "seed",
+    "data.synthetic.seed",
+    "data.split_seed",
+    "name",
+    "description",
+    "measured",
+    "backbone.device",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,29 +86,84 @@ def open_run(folder: Path) -> FinishedRun:
     return run
 
 
-def answers_of_runs(
-    runs: Sequence[FinishedRun], *, language: Language, judge: Judge | None
-) -> dict[str, list[Answers]]:
-    """The gold replies, and every system of the runs, runs of one recipe with other seeds being its seeds.
-
-    Raises PersonalignError where the runs were tested on other dialogues.
-    """
-    questions = questions_of(runs[0].dialogues)
-    gold = [Reply(question.gold or "") for question in questions]
-    systems: dict[str, list[Answers]] = {GOLD: [Answers(questions, gold, language=language, judge=judge)]}
-    for run in runs:
-        own = questions_of(run.dialogues)
-        if [q.key for q in own] != [q.key for q in questions] or [q.gold for q in own] != [
-            q.gold for q in questions
-        ]:
+def check_seeds(runs: Sequence[FinishedRun]) -> None:
+    """Raises PersonalignError unless the runs are of one recipe, on the same test turns, each with a seed of its own."""
+    first = runs[0]
+    settings = _settings(first.recipe.model_dump(mode="json"))
+    for run in runs[1:]:
+        other = _settings(run.recipe.model_dump(mode="json"))
+        differing = [key for key in settings | other if settings.get(key) != other.get(key)]
+        if differing:
+            key = differing[0]
             raise PersonalignError(
-                f"{run.folder} was tested on other dialogues than {runs[0].folder}; report them apart"
+                f"{first.folder} and {run.folder} are no seeds of one recipe: `{key}` is "
+                f"{json.dumps(settings.get(key))} in the first, {json.dumps(other.get(key))} in the second; report them "
+                "apart"
             )
+        if questions_of(run.dialogues) != questions_of(first.dialogues):
+            raise PersonalignError(
+                f"{run.folder} was tested on other dialogues than {first.folder}; report them apart"
+            )
+    for earlier, later in combinations(runs, 2):
+        if earlier.recipe.seed == later.recipe.seed:
+            raise PersonalignError(
+                f"{earlier.folder} and {later.folder} both have the seed {later.recipe.seed}; give runs of different "
+                "seeds"
+            )
+
+
+def _settings(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What runs of one recipe share, by dotted key."""
+    settings: dict[str, Any] = {}
+    for name, value in section.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict):
+            settings |= _settings(value, f"{key}.")
+        elif key not in _OF_ONE_RUN:
+            settings[key] = value
+    return settings
+
+
+def answers_of_runs(runs: Sequence[FinishedRun], *, language: Language) -> dict[str, list[Answers]]:
+    """The gold replies, and every system of the runs, of which each run is a seed.
+
+    Raises PersonalignError where the runs are no seeds of one recipe.
+    """
+    check_seeds(runs)
+    questions = questions_of(runs[0].dialogues)
+    systems = {GOLD: [_gold(questions, language=language)]}
+    for run in runs:
         for title, name in run.titles().items():
-            replies = read_predictions(run.folder / "predictions" / f"{name}.jsonl", own)
-            # Another seed of the synthetic corpus has other people of the same names: each keeps its own questions.
-            systems.setdefault(title, []).append(Answers(own, replies, language=language, judge=judge))
+            replies = read_predictions(run.folder / "predictions" / f"{name}.jsonl", questions)
+            systems.setdefault(title, []).append(Answers(questions, replies, language=language))
     return systems
+
+
+def answers_of_files(
+    files: Mapping[str, Sequence[Path]], dialogues: Sequence[Dialogue], *, language: Language
+) -> dict[str, list[Answers]]:
+    """The gold replies, and every system by its name, each file being a seed of it.
+
+    Raises PersonalignError where there is nothing to answer, a system has the name of the gold replies, or a file does
+    not fit the dialogues.
+    """
+    if GOLD in files:
+        raise PersonalignError(
+            f"a system cannot be called '{GOLD}', as the row of the data's own replies is; write another NAME=FILE"
+        )
+    questions = questions_of(dialogues)
+    if not questions:
+        raise PersonalignError("the data has no assistant turn; there is nothing to answer")
+    systems = {GOLD: [_gold(questions, language=language)]}
+    for name, seeds in files.items():
+        systems[name] = [
+            Answers(questions, read_predictions(file, questions), language=language) for file in seeds
+        ]
+    return systems
+
+
+def _gold(questions: Sequence[Question], *, language: Language) -> Answers:
+    return Answers(questions, [Reply(question.gold or "") for question in questions], language=language)
 
 
 def training_section(runs: Sequence[FinishedRun]) -> Section:
@@ -121,8 +189,9 @@ def training_section(runs: Sequence[FinishedRun]) -> Section:
 def selection_section(found: Evaluation) -> Section:
     """PAL's ways of selecting side by side (its Figure 3), by each figure that selection should move."""
     names = [name for name in found.scores if name == "PAL" or name.startswith("PAL,")]
+    printed = {metric_of(metric).name: metric for metric in metrics_of(found)}
     charts = []
-    for metric in ("recall", "c_score/max", "contradict_rate", "selection/accuracy", "bleu-1/coco"):
+    for metric in (printed[name] for name in _SELECTED if name in printed):
         estimates = {
             name: found.scores[name][metric].estimate for name in names if metric in found.scores[name]
         }
@@ -131,22 +200,9 @@ def selection_section(found: Evaluation) -> Section:
             charts.append(bar_chart(bars, title=metric))
     return Section(
         "Selection strategies",
-        charts,
+        [chart for chart in charts if chart],
         "Oracle selection reads the label of the gold reply. Compare systems that select at one share of none.",
     )
-
-
-def differences_section(found: Evaluation) -> Section:
-    """Every tested difference in standard deviations of the dialogues' own, so that metrics can stand side by side."""
-    charts = []
-    for name, differences in found.differences.items():
-        bars = [
-            Bar(f"{metric} {difference.stars}".strip(), difference.comparison.effect, np.nan, np.nan)
-            for metric, difference in differences.items()
-            if np.isfinite(difference.comparison.effect)
-        ]
-        charts.append(bar_chart(bars, title=f"{name} minus {found.against}: effect size d_z by metric"))
-    return Section("Differences", [chart for chart in charts if chart])
 
 
 def write_report(
@@ -160,17 +216,19 @@ def write_report(
     facts: Sequence[tuple[str, str]],
     judged: bool,
 ) -> dict[str, Path]:
-    """Write `report.html`, `table.md`, `table.tex` and `table.csv`; the folder appears, or changes, whole."""
-    first_seeds = {name: seeds[0] for name, seeds in systems.items()}
-    cases = cases_of(first_seeds, {dialogue.id: dialogue for dialogue in dialogues}, judged=judged)
-    metrics = metrics_of(found)
-    texts = {
-        "report.html": page(Report(title, found, cases, sections, facts)),
-        "table.md": f"# {title}\n\n{markdown_table(found, metrics)}",
-        "table.tex": latex_table(found, metrics, caption=title),
-        "table.csv": csv_table(found, metrics),
-    }
-    with whole_folder(folder, replace=True) as whole:
-        for name, text in texts.items():
-            write_text(whole / name, text)
-    return {name: folder / name for name in texts}
+    """Write `REPORT_FILES`, each whole, and touch nothing else in the folder."""
+    cases = cases_of(
+        {name: seeds[0] for name, seeds in systems.items()},
+        {dialogue.id: dialogue for dialogue in dialogues},
+        judged=judged,
+        reference=found.reference,
+    )
+    texts = (
+        page(Report(title, found, cases, sections, facts)),
+        markdown_tables(found, title=title),
+        latex_tables(found, caption=title),
+        csv_table(found),
+    )
+    for name, text in zip(REPORT_FILES, texts, strict=True):
+        write_text(folder / name, text)
+    return {name: folder / name for name in REPORT_FILES}

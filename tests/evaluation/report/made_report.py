@@ -1,5 +1,6 @@
-"""A small evaluation with everything that a report can show."""
+"""A small evaluation with everything that a report can show, and one as large as PersonaChat's test part."""
 
+import random
 from collections.abc import Sequence
 
 import numpy as np
@@ -59,6 +60,51 @@ def made_systems(count: int = 12) -> dict[str, list[Answers]]:
     }
 
 
-def made_evaluation(systems: dict[str, list[Answers]], *, against: str | None = "dull") -> Evaluation:
+def with_gold(systems: dict[str, list[Answers]]) -> dict[str, list[Answers]]:
+    """The gold replies as a further system, called "gold"."""
+    questions = next(iter(systems.values()))[0].questions
+    replies = [Reply(question.gold or "") for question in questions]
+    return {**systems, "gold": [Answers(questions, replies, judge=ByWord())]}
+
+
+def made_evaluation(
+    systems: dict[str, list[Answers]], *, against: str | None = "dull", reference: str | None = None
+) -> Evaluation:
     names = ["f1/convai2", "contradict_rate", "c_score/max", "length", "selection/accuracy", "ppl/token"]
-    return evaluate(systems, metrics=find_metrics(names), against=against, settings=Settings(samples=4999))
+    return evaluate(
+        systems,
+        metrics=find_metrics(names),
+        against=against,
+        reference=reference,
+        settings=Settings(samples=4999),
+    )
+
+
+def personachat_sized(systems: int) -> tuple[list[Dialogue], dict[str, list[Answers]]]:
+    """1,000 dialogues with 7,801 turns of eleven words each, as many as in PersonaChat's test part."""
+    drawn = random.Random(1)
+    vocabulary = ["".join(drawn.choices("abcdefghijklmnop", k=drawn.randint(2, 8))) for _ in range(3000)]
+    vocabulary += ["bees"] * 30
+
+    def sentence(length: int) -> str:
+        return " ".join(drawn.choices(vocabulary, k=length)) + " ."
+
+    dialogues = []
+    for index in range(1000):
+        replies = 8 if index < 801 else 7
+        messages = [Turn(role, sentence(11)) for _ in range(replies) for role in ("user", "assistant")]
+        persona = ("i keep bees .", *(sentence(6) for _ in range(4)))
+        relevant = tuple((drawn.randrange(5),) if drawn.random() < 0.4 else () for _ in range(replies))
+        dialogues.append(Dialogue(f"test-{index}", persona, tuple(messages), relevant=relevant))
+    questions = questions_of(dialogues)
+    answered = {
+        f"system {number}": [
+            Answers(
+                questions,
+                [Reply(sentence(11), True, drawn.choice((None, 0, 1, 2))) for _ in questions],
+                judge=ByWord(),
+            )
+        ]
+        for number in range(systems)
+    }
+    return dialogues, answered

@@ -1,12 +1,20 @@
-from tests.evaluation.report.made_report import made_dialogues, made_systems
+from dataclasses import replace
+from typing import Any
 
+from tests.evaluation.report.made_report import made_dialogues, made_systems, with_gold
+
+from personalign.evaluation.answers import Answers
 from personalign.evaluation.report.cases import cases_of
+
+DIALOGUES = {dialogue.id: dialogue for dialogue in made_dialogues()}
+
+
+def first_seeds() -> dict[str, Answers]:
+    return {name: seeds[0] for name, seeds in made_systems().items()}
 
 
 def test_a_case_holds_what_every_system_said_selected_and_was_judged() -> None:
-    systems = {name: seeds[0] for name, seeds in made_systems().items()}
-    dialogues = {dialogue.id: dialogue for dialogue in made_dialogues()}
-    found = cases_of(systems, dialogues, judged=True)
+    found = cases_of(first_seeds(), DIALOGUES, judged=True)
     assert found["systems"] == ["good", "liar & co_1", "dull"]
     assert len(found["dialogues"]) == 12
     assert len(found["cases"]) == 24
@@ -28,9 +36,37 @@ def test_a_case_holds_what_every_system_said_selected_and_was_judged() -> None:
 
 
 def test_without_a_judge_words_tell_how_far_apart_replies_are() -> None:
-    systems = {name: seeds[0] for name, seeds in made_systems().items()}
-    found = cases_of(systems, {}, judged=False)
+    found = cases_of(first_seeds(), DIALOGUES, judged=False)
     # nice weather / nice dog / i do not know: one of three words shared by one pair of three.
     assert found["cases"][7][6] == round((2 / 3 + 1 + 1) / 3, 3)
     assert found["cases"][7][5] == ["", "", ""]
-    assert found["dialogues"][0]["messages"] == [["assistant", "0 bees ."], ["assistant", "nice weather ."]]
+
+
+def test_the_reference_is_shown_and_disagrees_with_nobody() -> None:
+    systems = {name: seeds[0] for name, seeds in with_gold(made_systems()).items()}
+    for judged in (True, False):
+        found = cases_of(systems, DIALOGUES, judged=judged, reference="gold")
+        without = cases_of(first_seeds(), DIALOGUES, judged=judged)
+        assert found["systems"][found["reference"]] == "gold"
+        assert [case[6] for case in found["cases"]] == [case[6] for case in without["cases"]]
+        assert found["cases"][6][3][3] == "3 bees ."
+
+
+def test_what_the_cases_can_be_asked_is_told() -> None:
+    def told(found: dict[str, Any]) -> dict[str, Any]:
+        return {key: found[key] for key in ("judged", "labelled", "selects", "compared")}
+
+    assert told(cases_of(first_seeds(), DIALOGUES, judged=True)) == {
+        "judged": True,
+        "labelled": True,
+        "selects": True,
+        "compared": True,
+    }
+    liar = first_seeds()["liar & co_1"]
+    bare = replace(liar, questions=[replace(question, relevant=None) for question in liar.questions])
+    assert told(cases_of({"liar": bare, "gold": bare}, DIALOGUES, judged=False, reference="gold")) == {
+        "judged": False,
+        "labelled": False,
+        "selects": False,
+        "compared": False,
+    }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from personalign.data.dialogue import Dialogue
-from personalign.evaluation.answers import Answers, Question
+from personalign.evaluation.answers import Answers
 from personalign.evaluation.tokens import Language, words
 
 _LETTERS = "enc"
@@ -15,23 +15,29 @@ _LETTERS = "enc"
 
 
 def cases_of(
-    systems: Mapping[str, Answers], dialogues: Mapping[str, Dialogue], *, judged: bool
+    systems: Mapping[str, Answers],
+    dialogues: Mapping[str, Dialogue],
+    *,
+    judged: bool,
+    reference: str | None = None,
 ) -> dict[str, Any]:
     """Plain values for the page; the dialogues once, and each turn's replies in the order of the systems.
 
-    `systems` answer the same turns. A case is [dialogue, turn, labelled lines or null, replies, selected lines, verdicts,
+    `systems` answer the same turns of `dialogues`, which are given by id; the `reference` is shown among them but
+    disagrees with nobody. A case is [dialogue, turn, labelled lines or null, replies, selected lines, verdicts,
     disagreement]; of the selected lines null is none and -1 that nothing was selected, verdicts are a text per system.
     """
     first = next(iter(systems.values()))
     order = list(dict.fromkeys(question.dialogue for question in first.questions))
     number = {name: index for index, name in enumerate(order)}
-    personas = {question.dialogue: question.persona for question in first.questions}
     verdicts = {
         name: _verdicts(answers) if judged else [""] * len(first) for name, answers in systems.items()
     }
-    spread = (
-        _by_verdicts(list(verdicts.values())) if judged else _by_words(list(systems.values()), first.language)
-    )
+    competing = [name for name in systems if name != reference]
+    if judged:
+        spread = _by_verdicts([verdicts[name] for name in competing])
+    else:
+        spread = _by_words([systems[name] for name in competing], first.language)
     cases = []
     for index, question in enumerate(first.questions):
         replies = [answers.replies[index] for answers in systems.values()]
@@ -48,24 +54,21 @@ def cases_of(
         )
     return {
         "systems": list(systems),
+        "reference": None if reference is None else list(systems).index(reference),
         "judged": judged,
+        "labelled": any(question.relevant is not None for question in first.questions),
+        "selects": any(reply.selects for answers in systems.values() for reply in answers.replies),
+        "compared": len(competing) > 1,
         "dialogues": [
             {
                 "id": name,
-                "persona": list(personas[name]),
-                "messages": _messages(dialogues.get(name), first.questions, name),
+                "persona": list(dialogues[name].persona),
+                "messages": [[message.role, message.content] for message in dialogues[name].messages],
             }
             for name in order
         ],
         "cases": cases,
     }
-
-
-def _messages(dialogue: Dialogue | None, questions: Sequence[Question], name: str) -> list[list[str]]:
-    """[role, text] of each message; without the dialogue, the gold replies alone."""
-    if dialogue is not None:
-        return [[message.role, message.content] for message in dialogue.messages]
-    return [["assistant", question.gold or ""] for question in questions if question.dialogue == name]
 
 
 def _verdicts(answers: Answers) -> list[str]:

@@ -1,14 +1,19 @@
-"""Charts as SVG that takes its colours from the page, so that it is readable in light and dark."""
+"""Charts that take their colours from the page, so that they are readable in light and dark, each with its values."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Literal
 
-WIDTH, HEIGHT = 560, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34
-COLOURS = 6
-"""Classes c0 to c5 of the page's style; further lines begin anew, dashed."""
+from personalign.evaluation.report.tables import digits_for
+
+WIDTH, HEIGHT = 560, 280
+# Room for tick labels at the size that they have on a phone.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 32, 30, 44
+LINES = 6
+"""Classes c0 to c5 of the page's style: a colour and dashes of its own for each line of a chart."""
+_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +24,18 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """`low`, `high`: its interval, NaN where it has none."""
+    """`low`, `high`: its interval, NaN where it has none. `note` stands beside the figure."""
 
     name: str
     value: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
+    note: str = ""
+    tone: Literal["better", "worse", ""] = ""
 
 
 def line_chart(lines: Sequence[Line], *, title: str, x: str, y: str) -> str:
-    """Lines over a common x, with a legend; empty where there is no finite point."""
+    """Up to `LINES` lines over a common x, with a legend; empty where there is no finite point."""
     shown = [
         Line(line.name, [(a, b) for a, b in line.points if math.isfinite(a) and math.isfinite(b)])
         for line in lines
@@ -43,43 +50,46 @@ def line_chart(lines: Sequence[Line], *, title: str, x: str, y: str) -> str:
     parts = [*_axes(across, down, x=x, y=y)]
     for number, line in enumerate(shown):
         path = " ".join(f"{across(a):.1f},{down(b):.1f}" for a, b in line.points)
-        dash = ' stroke-dasharray="5 3"' if number >= COLOURS else ""
-        mark = f"c{number % COLOURS}"
         if len(line.points) == 1:
             a, b = line.points[0]
-            parts.append(f'<circle class="{mark}" cx="{across(a):.1f}" cy="{down(b):.1f}" r="3"/>')
-        parts.append(f'<polyline class="line {mark}"{dash} points="{path}"/>')
-    return _figure(parts, title=title, names=[line.name for line in shown])
+            parts.append(f'<circle class="c{number}" cx="{across(a):.1f}" cy="{down(b):.1f}" r="3"/>')
+        parts.append(f'<polyline class="c{number}" points="{path}"/>')
+    legend = "".join(
+        '<li><svg class="key" viewBox="0 0 30 8" aria-hidden="true">'
+        f'<line class="c{number}" x1="0" x2="30" y1="4" y2="4"/></svg>{escape(line.name)}</li>'
+        for number, line in enumerate(shown)
+    )
+    drawn = (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title, quote=True)}">{"".join(parts)}</svg>'
+        f'<ul class="legend">{legend}</ul>'
+    )
+    return _figure(drawn, title=title, values=_values_of_lines(shown, x=x))
 
 
 def bar_chart(bars: Sequence[Bar], *, title: str) -> str:
-    """Horizontal bars with intervals and figures; names in full, whatever their number."""
+    """Horizontal bars with intervals; names and figures are text of the page, which wraps and is never cut."""
     shown = [bar for bar in bars if math.isfinite(bar.value)]
     if not shown:
         return ""
-    row, top = 26, 8
-    height = top + row * len(shown) + 26
     ends = [value for bar in shown for value in (bar.value, bar.low, bar.high) if math.isfinite(value)]
-    scale = _Scale(min(0.0, *ends), max(0.0, *ends) or 1.0, 190, WIDTH - 64)
-    parts = [f'<line class="axis" x1="{scale(0):.1f}" x2="{scale(0):.1f}" y1="{top}" y2="{height - 24}"/>']
-    for number, bar in enumerate(shown):
-        middle = top + row * number + row / 2
-        start, end = sorted((scale(0), scale(bar.value)))
-        parts.append(
-            f'<text class="name" x="182" y="{middle + 4:.1f}" text-anchor="end">{escape(_short(bar.name, 30))}</text>'
-            f'<rect class="bar c0" x="{start:.1f}" y="{middle - 8:.1f}" width="{max(1.0, end - start):.1f}" height="16"/>'
+    scale = _Scale(min(0.0, *ends), max(0.0, *ends), 0.0, 100.0)
+    digits = digits_for(ends)
+    rows = []
+    for bar in shown:
+        track = f'<span class="zero" style="left:{scale(0):.2f}%"></span>' + _stretch(
+            f"bar {bar.tone}".strip(), scale, 0.0, bar.value
         )
         if math.isfinite(bar.low) and math.isfinite(bar.high):
-            parts.append(
-                f'<line class="whisker" x1="{scale(bar.low):.1f}" x2="{scale(bar.high):.1f}" y1="{middle:.1f}" '
-                f'y2="{middle:.1f}"/>'
-            )
-        parts.append(f'<text class="figure" x="{WIDTH - 58}" y="{middle + 4:.1f}">{bar.value:.3f}</text>')
-    for tick in _ticks(scale.low, scale.high):
-        parts.append(
-            f'<text class="tick" x="{scale(tick):.1f}" y="{height - 8}" text-anchor="middle">{tick:g}</text>'
+            track += _stretch("whisker", scale, bar.low, bar.high)
+        note = f' <span class="note">{escape(bar.note)}</span>' if bar.note else ""
+        rows.append(
+            f'<span class="name">{escape(bar.name)}</span><span class="track">{track}</span>'
+            f'<span class="figure">{bar.value:.{digits}f}{note}</span>'
         )
-    return _figure(parts, title=title, names=[], height=height)
+    head = ["", "value", *(["low", "high"] if any(math.isfinite(bar.low) for bar in shown) else [])]
+    table = [[bar.name, *map(_short, (bar.value, bar.low, bar.high))][: len(head)] for bar in shown]
+    values = _values(head, table, summary="Values")
+    return _figure(f'<div class="bars">{"".join(rows)}</div>', title=title, values=values)
 
 
 class _Scale:
@@ -93,45 +103,66 @@ class _Scale:
         return self._first + (value - self.low) / (self.high - self.low) * (self._last - self._first)
 
 
+def _stretch(style: str, scale: _Scale, start: float, end: float) -> str:
+    left, right = sorted((scale(start), scale(end)))
+    return f'<span class="{style}" style="left:{left:.2f}%;width:{right - left:.2f}%"></span>'
+
+
 def _axes(across: _Scale, down: _Scale, *, x: str, y: str) -> list[str]:
     bottom = HEIGHT - _BOTTOM
     parts = []
     for tick in _ticks(down.low, down.high):
         parts.append(
             f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{down(tick):.1f}" y2="{down(tick):.1f}"/>'
-            f'<text class="tick" x="{_LEFT - 6}" y="{down(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
+            f'<text class="tick down" x="{_LEFT - 6}" y="{down(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
         )
     for tick in _ticks(across.low, across.high):
         parts.append(
-            f'<text class="tick" x="{across(tick):.1f}" y="{bottom + 15}" text-anchor="middle">{tick:g}</text>'
+            f'<text class="tick across" x="{across(tick):.1f}" y="{bottom + 18}" text-anchor="middle">{tick:g}</text>'
         )
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{bottom}" y2="{bottom}"/>')
-    parts.append(
-        f'<text class="label" x="{WIDTH - _RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x)}</text>'
-    )
-    parts.append(f'<text class="label" x="2" y="{_TOP}">{escape(y)}</text>')
+    parts.append(f'<text x="{WIDTH - _RIGHT}" y="{HEIGHT - 5}" text-anchor="end">{escape(x)}</text>')
+    parts.append(f'<text x="2" y="16">{escape(y)}</text>')
     return parts
 
 
-def _figure(parts: Sequence[str], *, title: str, names: Sequence[str], height: int = HEIGHT) -> str:
-    legend = "".join(
-        f'<li><span class="key c{number % COLOURS}"></span>{escape(name)}</li>'
-        for number, name in enumerate(names)
+def _figure(drawn: str, *, title: str, values: str) -> str:
+    return f'<figure class="chart"><figcaption>{escape(title)}</figcaption>{drawn}{values}</figure>'
+
+
+def _values_of_lines(lines: Sequence[Line], *, x: str) -> str:
+    """At most `_ROWS` of the points, evenly over x: a table that is read out should have an end."""
+    points = [dict(line.points) for line in lines]
+    places = sorted({place for known in points for place in known})
+    chosen = places
+    if len(places) > _ROWS:
+        chosen = [places[round(row * (len(places) - 1) / (_ROWS - 1))] for row in range(_ROWS)]
+    rows = [[f"{place:g}", *(_short(known.get(place, math.nan)) for known in points)] for place in chosen]
+    few = "" if len(chosen) == len(places) else f" at {len(chosen)} of {len(places):,} points"
+    return _values([x, *(line.name for line in lines)], rows, summary=f"Values{few}")
+
+
+def _values(head: Sequence[str], rows: Sequence[Sequence[str]], *, summary: str) -> str:
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    body = "".join(
+        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{value}</td>" for value in rest)}</tr>'
+        for first, *rest in rows
     )
-    drawn = "".join(parts)
     return (
-        f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title, quote=True)}">{drawn}</svg>'
-        + (f'<ul class="legend">{legend}</ul>' if names else "")
-        + "</figure>"
+        f'<details class="values"><summary>{summary}</summary><div class="scroll"><table>'
+        f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div></details>"
     )
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "–"
 
 
 def _ticks(low: float, high: float) -> list[float]:
     """At most six round numbers within."""
-    if high == low:
-        return [low]
     raw = (high - low) / 4
+    if raw < 1e-9:
+        return [low]
     step = 10 ** math.floor(math.log10(raw))
     step *= next(factor for factor in (1, 2, 2.5, 5, 10) if factor * step >= raw)
     first = math.ceil(low / step - 1e-9)
@@ -141,7 +172,3 @@ def _ticks(low: float, high: float) -> list[float]:
 def _padded(low: float, high: float) -> tuple[float, float]:
     gap = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
     return low - gap, high + gap
-
-
-def _short(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"

@@ -24,11 +24,14 @@
   const list = document.getElementById("list"), detail = document.getElementById("case");
   const search = document.getElementById("search"), sort = document.getElementById("sort");
   const filter = document.getElementById("filter"), count = document.getElementById("count");
+  const announced = document.getElementById("announced");
   const spacer = document.createElement("div");
+  spacer.setAttribute("role", "presentation");
   list.appendChild(spacer);
 
-  const goldOf = (c) => data.dialogues[c[DIALOGUE]].messages[Math.min(c[TURN], data.dialogues[c[DIALOGUE]].messages.length - 1)][1];
-  const contradictions = (c) => c[VERDICTS].reduce((sum, text) => sum + (text.includes("c") ? 1 : 0), 0);
+  const goldOf = (c) => data.dialogues[c[DIALOGUE]].messages[c[TURN]][1];
+  const titleOf = (c) => data.dialogues[c[DIALOGUE]].id + ", message " + c[TURN];
+  const contradictions = data.cases.map((c) => c[VERDICTS].filter((text, i) => i !== data.reference && text.includes("c")).length);
   const texts = data.cases.map(function (c) {
     const d = data.dialogues[c[DIALOGUE]];
     const said = d.messages.slice(0, c[TURN] + 1).map((m) => m[1]);
@@ -38,13 +41,13 @@
     all: () => true,
     line: (c) => c[RELEVANT] !== null && c[RELEVANT].length > 0,
     none: (c) => c[RELEVANT] !== null && c[RELEVANT].length === 0,
-    contradicted: (c) => contradictions(c) > 0,
+    contradicted: (c, i) => contradictions[i] > 0,
     lines: (c) => new Set(c[SELECTED].filter((line) => line !== -1)).size > 1,
   };
   const orders = {
     given: (a, b) => a - b,
     apart: (a, b) => data.cases[b][APART] - data.cases[a][APART] || a - b,
-    contradicted: (a, b) => contradictions(data.cases[b]) - contradictions(data.cases[a]) || a - b,
+    contradicted: (a, b) => contradictions[b] - contradictions[a] || a - b,
   };
   let shown = [], current = 0;
 
@@ -52,7 +55,7 @@
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean), test = tests[filter.value];
     shown = [];
     for (let i = 0; i < data.cases.length; i++) {
-      if (test(data.cases[i]) && words.every((word) => texts[i].includes(word))) shown.push(i);
+      if (test(data.cases[i], i) && words.every((word) => texts[i].includes(word))) shown.push(i);
     }
     shown.sort(orders[sort.value]);
     count.textContent = shown.length.toLocaleString("en") + " of " + data.cases.length.toLocaleString("en") + " turns";
@@ -67,24 +70,30 @@
     for (const row of list.querySelectorAll(".row")) row.remove();
     const first = Math.max(0, Math.floor(list.scrollTop / ROW) - AHEAD);
     const last = Math.min(shown.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + AHEAD);
-    for (let place = first; place < last; place++) {
-      const c = data.cases[shown[place]], row = document.createElement("div");
-      row.className = "row";
-      row.id = "case-" + place;
-      row.setAttribute("role", "option");
-      row.setAttribute("aria-selected", String(place === current));
-      row.setAttribute("aria-setsize", String(shown.length));
-      row.setAttribute("aria-posinset", String(place + 1));
-      row.style.top = place * ROW + "px";
-      const head = document.createElement("div");
-      head.className = "soft";
-      head.append(text("span", data.dialogues[c[DIALOGUE]].id + " · message " + c[TURN]), text("span", "apart " + c[APART]));
-      row.append(head, text("div", goldOf(c)));
-      row.addEventListener("click", function () { choose(place); });
-      list.appendChild(row);
-    }
+    // The active row is there even when it is scrolled out of sight: screen readers look it up.
+    if (shown.length && current < first) list.append(rowOf(current));
+    for (let place = first; place < last; place++) list.append(rowOf(place));
+    if (shown.length && current >= last) list.append(rowOf(current));
     if (shown.length) list.setAttribute("aria-activedescendant", "case-" + current);
     else list.removeAttribute("aria-activedescendant");
+  }
+
+  function rowOf(place) {
+    const c = data.cases[shown[place]], row = document.createElement("div");
+    row.className = "row";
+    row.id = "case-" + place;
+    row.setAttribute("role", "option");
+    row.setAttribute("aria-selected", String(place === current));
+    row.setAttribute("aria-setsize", String(shown.length));
+    row.setAttribute("aria-posinset", String(place + 1));
+    row.style.top = place * ROW + "px";
+    const head = document.createElement("div");
+    head.className = "soft";
+    head.append(text("span", titleOf(c)));
+    if (data.compared) head.append(text("span", "apart " + c[APART]));
+    row.append(head, text("div", goldOf(c)));
+    row.addEventListener("click", function () { choose(place); });
+    return row;
   }
 
   function choose(place) {
@@ -114,9 +123,10 @@
 
   function open() {
     detail.replaceChildren();
+    announced.textContent = shown.length ? titleOf(data.cases[shown[current]]) : "";
     if (!shown.length) { detail.append(text("p", "No turn fits.", "soft")); return; }
     const c = data.cases[shown[current]], d = data.dialogues[c[DIALOGUE]];
-    const title = text("h3", d.id + ", message " + c[TURN]);
+    const title = text("h3", titleOf(c));
     title.tabIndex = -1;
     detail.append(title);
     const lines = document.createElement("ol");
@@ -146,6 +156,7 @@
       const row = body.insertRow(), header = text("th", name);
       header.scope = "row";
       row.append(header);
+      if (i === data.reference) row.className = "reference";
       const selected = c[SELECTED][i];
       row.append(labelled("reply", c[REPLIES][i] || "(empty)"));
       if (selects) row.append(labelled("line selected", selected === -1 ? "" : selected === null ? "none" : String(selected)));

@@ -9,39 +9,21 @@ from typing import Any
 
 from personalign.evaluation.evaluate import Evaluation
 from personalign.evaluation.metrics import metric_of
-from personalign.evaluation.report.tables import Cell, cells_of, metrics_of
+from personalign.evaluation.report.families import families
+from personalign.evaluation.report.tables import Cell, cells_of, metrics_of, rows_of
 
-# Metrics by what stands before the slash or, without one, by name; what is in no family comes last.
-_FAMILIES: Mapping[str, tuple[str, ...]] = {
-    "Consistency with the persona": (
-        "c_score",
-        "entail_rate",
-        "contradict_rate",
-        "recall",
-        "apc",
-        "coh",
-        "coh_con",
-        "self_contradiction",
-        "copy_rate",
-    ),
-    "Selection": ("selection", "share_none", "share_none_labelled"),
-    "Overlap with the gold reply": ("bleu-", "rouge-", "chrf", "f1"),
-    "Likelihood and ranking": ("ppl", "hits@1", "mrr"),
-    "Diversity": ("distinct-", "entropy-", "length", "repetition-", "repeated_replies"),
-    "The person's past": ("p_cover", "p_f1", "p_co"),
-}
-_OTHERS = "Others"
 # The page's own style and script, and nothing from anywhere else.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Charts (SVG figures) under a heading, with a remark."""
+    """Charts under a heading, with a remark; `tables` fold out below them. All of it HTML but for title and remark."""
 
     title: str
     charts: Sequence[str]
     remark: str = ""
+    tables: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +41,9 @@ def page(report: Report) -> str:
     """The whole page: tables, charts and the case browser, with style, script and data inside."""
     found = report.evaluation
     tables = "".join(_family(title, found, metrics) for title, metrics in families(metrics_of(found)).items())
-    sections = "".join(_section(section) for section in report.sections if any(section.charts))
-    links = [
-        "Figures",
-        *(section.title for section in report.sections if any(section.charts)),
-        "Cases",
-        "Method",
-    ]
+    shown = [section for section in report.sections if section.charts or section.tables]
+    links = ["Figures", *(section.title for section in shown), "Cases", "Method"]
     nav = "".join(f'<a href="#{_anchor(link)}">{escape(link)}</a>' for link in links)
-    against = (
-        ""
-        if found.against is None
-        else f" Stars: differs from <em>{escape(found.against)}</em> (* p &lt; .05, ** p &lt; .01, *** p &lt; .001, "
-        "Holm's correction over the whole report)."
-    )
     # A closing tag inside a text would end the script early.
     data = json.dumps(report.cases, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return f"""<!doctype html>
@@ -90,11 +61,11 @@ def page(report: Report) -> str:
 <main>
 <section id="figures"><h2>Figures</h2>
 <p class="soft">{found.turns:,} turns of {found.dialogues:,} dialogues. Small: intervals by dialogue.
-<span class="best">Bold</span>: best, <span class="second">underlined</span>: second.{against}</p>
+<span class="best">Bold</span>: best, <span class="second">underlined</span>: second.{_roles(found)}</p>
 {tables}</section>
-{sections}
+{"".join(map(_section, shown))}
 <section id="cases"><h2>Cases</h2>
-{_BROWSER}
+{_seeds(found)}{_browser(report.cases)}
 </section>
 <section id="method"><h2>Method</h2>
 <dl class="facts">{"".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in report.facts)}</dl>
@@ -111,47 +82,75 @@ def page(report: Report) -> str:
 """
 
 
-_BROWSER = """<div class="tools">
+def _roles(found: Evaluation) -> str:
+    """Which rows are no competitors, and which one the stars are about."""
+    text = ""
+    if found.reference is not None:
+        text += f" <em>{escape(found.reference)}</em>: for orientation, compared with nothing."
+    if found.against is not None:
+        text += (
+            f" Stars: differs from <em>{escape(found.against)}</em> (* p &lt; .05, ** p &lt; .01, *** p &lt; .001, "
+            "Holm's correction over the whole report)."
+        )
+    return text
+
+
+def _seeds(found: Evaluation) -> str:
+    if not any(len(score.per_seed) > 1 for scores in found.scores.values() for score in scores.values()):
+        return ""
+    return (
+        '<p class="soft">The replies are those of the first seed; the figures above average all seeds.</p>\n'
+    )
+
+
+def _browser(cases: Mapping[str, Any]) -> str:
+    """Its tools and its empty frame; what the cases cannot answer is not offered."""
+    orders = {
+        "apart": ("systems furthest apart", cases["compared"]),
+        "contradicted": ("most contradicted", cases["judged"]),
+        "given": ("in order", True),
+    }
+    filters = {
+        "all": ("all turns", True),
+        "line": ("labelled with a line", cases["labelled"]),
+        "none": ("labelled none", cases["labelled"]),
+        "contradicted": ("somebody contradicts", cases["judged"]),
+        "lines": ("different lines selected", cases["selects"]),
+    }
+    return f"""<div class="tools">
 <label>Search<input id="search" type="search" placeholder="words of persona, dialogue or replies"></label>
-<label>Sort<select id="sort"><option value="apart">systems furthest apart</option>
-<option value="contradicted">most contradicted</option><option value="given">in order</option></select></label>
-<label>Show<select id="filter"><option value="all">all turns</option><option value="line">labelled with a line</option>
-<option value="none">labelled none</option><option value="contradicted">somebody contradicts</option>
-<option value="lines">different lines selected</option></select></label>
+<label>Sort<select id="sort">{_options(orders)}</select></label>
+<label>Show<select id="filter">{_options(filters)}</select></label>
 <span id="count" class="soft" role="status"></span></div>
 <div class="browser">
 <div id="list" role="listbox" tabindex="0" aria-label="Turns; arrow keys move, Enter reads the case"></div>
-<article id="case" aria-live="polite"></article></div>"""
+<article id="case"></article></div>
+<p id="announced" class="hidden" aria-live="polite"></p>"""
 
 
-def families(metrics: Sequence[str]) -> dict[str, list[str]]:
-    """Metrics by family, in the order of the families and, within, of `metrics`."""
-    grouped: dict[str, list[str]] = {title: [] for title in (*_FAMILIES, _OTHERS)}
-    for metric in metrics:
-        grouped[_family_of(metric)].append(metric)
-    return {title: names for title, names in grouped.items() if names}
-
-
-def _family_of(metric: str) -> str:
-    stem = metric_of(metric).name.partition("/")[0]
-    for title, members in _FAMILIES.items():
-        if any(stem == member or (member.endswith("-") and stem.startswith(member)) for member in members):
-            return title
-    return _OTHERS
+def _options(choices: Mapping[str, tuple[str, bool]]) -> str:
+    return "".join(
+        f'<option value="{value}">{text}</option>' for value, (text, offered) in choices.items() if offered
+    )
 
 
 def _family(title: str, found: Evaluation, metrics: Sequence[str]) -> str:
     columns = {metric: cells_of(found, metric) for metric in metrics}
     head = "".join(f'<th scope="col">{escape(metric)}{_arrow(metric)}</th>' for metric in metrics)
     rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(_cell(columns[metric][name]) for metric in metrics)}</tr>'
-        for name in found.scores
+        f'<tr{_reference_class(found, name)}><th scope="row">{escape(name)}</th>'
+        f"{''.join(_cell(columns[metric][name]) for metric in metrics)}</tr>"
+        for name in rows_of(found)
     )
     return (
         f'<h3>{escape(title)}</h3><div class="scroll" tabindex="0" role="region" '
         f'aria-label="{escape(title, quote=True)}">'
         f'<table><thead><tr><th scope="col">system</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
+
+
+def _reference_class(found: Evaluation, name: str) -> str:
+    return ' class="reference"' if name == found.reference else ""
 
 
 def _cell(cell: Cell | None) -> str:
@@ -188,7 +187,7 @@ def _section(section: Section) -> str:
     remark = f'<p class="soft">{escape(section.remark)}</p>' if section.remark else ""
     return (
         f'<section id="{_anchor(section.title)}"><h2>{escape(section.title)}</h2>{remark}'
-        f'<div class="charts">{"".join(section.charts)}</div></section>'
+        f'<div class="charts">{"".join(section.charts)}</div>{"".join(section.tables)}</section>'
     )
 
 

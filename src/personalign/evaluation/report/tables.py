@@ -1,13 +1,16 @@
-"""Tables of an evaluation for papers and spreadsheets: systems down, metrics across."""
+"""Tables of an evaluation for papers and spreadsheets: one per family of metrics, systems down, metrics across."""
 
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from personalign.evaluation.evaluate import Evaluation
-from personalign.evaluation.metrics import metric_of
+from personalign.evaluation.evaluate import Difference, Evaluation
+from personalign.evaluation.metrics import METRICS, metric_of
+from personalign.evaluation.report.families import families
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -20,7 +23,11 @@ _LATEX = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 }
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +43,27 @@ class Cell:
 
 def metrics_of(found: Evaluation) -> list[str]:
     """Every metric that some system has a figure for, in the order of the registry."""
-    return list(dict.fromkeys(metric for scores in found.scores.values() for metric in scores))
+    printed = dict.fromkeys(metric for scores in found.scores.values() for metric in scores)
+    order = {name: place for place, name in enumerate(METRICS)}
+    return sorted(printed, key=lambda metric: order[metric_of(metric).name])
+
+
+def rows_of(found: Evaluation) -> list[str]:
+    """The systems from top to bottom; the reference, which none of them competes with, comes first."""
+    return sorted(found.scores, key=lambda name: name != found.reference)
 
 
 def cells_of(found: Evaluation, metric: str) -> dict[str, Cell | None]:
-    """The column of a metric by system; None where a system has no figure."""
+    """The column of a metric by system; None where a system has no figure.
+
+    The reference has no place in it and does not decide its digits: a BLEU of 100 would blur all others.
+    """
     scores = {name: scores.get(metric) for name, scores in found.scores.items()}
-    ranked = _places({name: score.estimate.value for name, score in scores.items() if score}, metric)
-    digits = digits_for([score.estimate.value for score in scores.values() if score])
+    competing = {
+        name: score.estimate.value for name, score in scores.items() if score and name != found.reference
+    }
+    ranked = _places(competing, metric)
+    digits = digits_for(list(competing.values()))
     cells: dict[str, Cell | None] = {}
     for name, score in scores.items():
         if score is None or math.isnan(score.estimate.value):
@@ -67,59 +87,64 @@ def digits_for(values: Sequence[float]) -> int:
     return 1 if largest >= 100 else 2 if largest >= 10 else 3
 
 
-def markdown_table(found: Evaluation, metrics: Sequence[str]) -> str:
-    """Intervals in brackets, the best bold."""
-    lines = ["| system | " + " | ".join(metrics) + " |", "|---|" + "---|" * len(metrics)]
-    columns = {metric: cells_of(found, metric) for metric in metrics}
-    for name in found.scores:
-        cells = []
-        for metric in metrics:
-            cell = columns[metric][name]
-            if cell is None:
-                cells.append("-")
-                continue
-            figure = f"**{cell.figure}**" if cell.place == 1 else cell.figure
-            interval = f" [{cell.low}, {cell.high}]" if cell.low else ""
-            cells.append(figure + cell.stars.replace("*", r"\*") + interval)
-        lines.append(f"| {name.replace('|', '&#124;')} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+def better_or_worse(metric: str, difference: float) -> Literal["better", "worse", ""]:
+    """What a difference means by the metric's direction; nothing where there is none, or no difference."""
+    direction = metric_of(metric).direction
+    if direction == "none" or math.isnan(difference) or difference == 0:
+        return ""
+    return "better" if (difference > 0) == (direction == "higher") else "worse"
 
 
-def latex_table(found: Evaluation, metrics: Sequence[str], *, caption: str) -> str:
-    """booktabs; the best bold, the second underlined, stars raised, half of the interval's width behind it in small."""
-    columns = {metric: cells_of(found, metric) for metric in metrics}
-    head = " & ".join(["System", *(f"{_tex(metric)}{_arrow(metric)}" for metric in metrics)])
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering",
-        rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
-        r"\toprule",
-        head + r" \\",
-        r"\midrule",
+def interval_of(difference: Difference) -> tuple[float, float]:
+    """The ends that belong to the test which gave p: over seeds with the t-test, else over dialogues."""
+    tested = difference.over_seeds or difference.comparison
+    return tested.low, tested.high
+
+
+def markdown_tables(found: Evaluation, *, title: str) -> str:
+    """One table per family; intervals in brackets, the best bold, the reference in italics."""
+    parts = [f"# {_markdown(title)}\n"]
+    for family, metrics in families(metrics_of(found)).items():
+        parts.append(f"## {family}\n\n{_markdown_table(found, metrics)}")
+    return "\n".join(parts)
+
+
+def latex_tables(found: Evaluation, *, caption: str) -> str:
+    """One booktabs table per family; the best bold, the second underlined, stars raised, intervals in small."""
+    tables = [
+        _latex_table(found, metrics, caption=f"{caption}: {family}")
+        for family, metrics in families(metrics_of(found)).items()
     ]
-    for name in found.scores:
-        row = [_tex(name), *(_tex_cell(columns[metric][name]) for metric in metrics)]
-        lines.append(" & ".join(row) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{_tex(caption)}}}", r"\end{table}"]
-    return "\n".join(lines) + "\n"
+    return "% needs \\usepackage{booktabs}\n" + "\n".join(tables)
 
 
-def csv_table(found: Evaluation, metrics: Sequence[str]) -> str:
-    """One row per system and metric, at full precision."""
+def csv_table(found: Evaluation) -> str:
+    """One row per system and metric, at full precision; what was tested, with its test."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["system", "metric", "value", "low", "high", "difference", "p", "p_holm"])
+    tested = ["diff", "diff_low", "diff_high", "effect", "p", "p_holm", "test"]
+    writer.writerow(["system", "metric", "value", "low", "high", *tested])
+    metrics = metrics_of(found)
     for name, scores in found.scores.items():
         for metric in metrics:
             if metric not in scores:
                 continue
             one = scores[metric].estimate
             difference = found.differences.get(name, {}).get(metric)
-            tested = ["", "", ""]
-            if difference is not None:
-                tested = [*map(_plain, (difference.comparison.difference, difference.p, difference.p_holm))]
-            writer.writerow([name, metric, *map(_plain, (one.value, one.low, one.high)), *tested])
+            row = [name, metric, *map(_plain, (one.value, one.low, one.high))]
+            if difference is None:
+                row += [""] * len(tested)
+            else:
+                comparison = difference.comparison
+                figures = (
+                    comparison.difference,
+                    *interval_of(difference),
+                    comparison.effect,
+                    difference.p,
+                    difference.p_holm,
+                )
+                row += [*map(_plain, figures), difference.test]
+            writer.writerow(row)
     return stream.getvalue()
 
 
@@ -133,20 +158,65 @@ def _places(values: dict[str, float], metric: str) -> dict[str, int]:
     return {name: place for name, value in known.items() if (place := best.index(value) + 1) <= 2}
 
 
-def _tex_cell(cell: Cell | None) -> str:
+def _markdown_table(found: Evaluation, metrics: Sequence[str]) -> str:
+    lines = ["| system | " + " | ".join(metrics) + " |", "|---|" + "---|" * len(metrics)]
+    columns = {metric: cells_of(found, metric) for metric in metrics}
+    for name in rows_of(found):
+        title = f"*{_markdown(name)}*" if name == found.reference else _markdown(name)
+        cells = [_markdown_cell(columns[metric][name]) for metric in metrics]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_cell(cell: Cell | None) -> str:
+    if cell is None:
+        return "-"
+    figure = f"**{cell.figure}**" if cell.place == 1 else cell.figure
+    interval = f" [{cell.low}, {cell.high}]" if cell.low else ""
+    return figure + _markdown(cell.stars) + interval
+
+
+def _markdown(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\1", text)
+
+
+def _latex_table(found: Evaluation, metrics: Sequence[str], *, caption: str) -> str:
+    columns = {metric: cells_of(found, metric) for metric in metrics}
+    head = " & ".join(["System", *(f"{_latex(metric)}{_latex_arrow(metric)}" for metric in metrics)])
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
+        r"\toprule",
+        head + r" \\",
+        r"\midrule",
+    ]
+    for name in rows_of(found):
+        # Without the braces a name that begins with [ or * would be an argument of the line break before it.
+        cells = ["{}" + _latex(name), *(_latex_cell(columns[metric][name]) for metric in metrics)]
+        lines.append(" & ".join(cells) + r" \\")
+        if name == found.reference:
+            lines.append(r"\midrule")
+    lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{_latex(caption)}}}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_cell(cell: Cell | None) -> str:
     if cell is None:
         return "--"
     figure = {1: rf"\textbf{{{cell.figure}}}", 2: rf"\underline{{{cell.figure}}}"}.get(
         cell.place, cell.figure
     )
-    return figure + (f"$^{{{cell.stars}}}$" if cell.stars else "")
+    raised = f"$^{{{cell.stars}}}$" if cell.stars else ""
+    interval = rf" {{\scriptsize [{cell.low}, {cell.high}]}}" if cell.low else ""
+    return figure + raised + interval
 
 
-def _arrow(metric: str) -> str:
+def _latex_arrow(metric: str) -> str:
     return {"higher": r" $\uparrow$", "lower": r" $\downarrow$", "none": ""}[metric_of(metric).direction]
 
 
-def _tex(text: str) -> str:
+def _latex(text: str) -> str:
     return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
