@@ -24,7 +24,7 @@ def last_json(result: Result) -> Any:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def test_list_names_every_recipe_and_whether_it_was_measured() -> None:
+def test_list_names_every_recipe_what_it_needs_and_whether_it_was_measured() -> None:
     result = personalign("recipes", "list", "--json")
     rows = {row["name"]: row for row in last_json(result)["recipes"]}
     assert {
@@ -37,6 +37,11 @@ def test_list_names_every_recipe_and_whether_it_was_measured() -> None:
     assert all(row["description"] and row["measured"] for row in rows.values())
     assert "untested" in rows["pal-gpt2"]["measured"]
     assert all(name in result.stdout for name in rows)
+    assert rows["quickstart"]["needs"] == "nothing"
+    assert rows["pal-gpt2"]["needs"] == (
+        "data files convai2_train, convai2_test, convai2_valid; the model openai-community/gpt2; judges judge-a, judge-b"
+    )
+    assert "dailydialog_valid" in rows["pal-personachat-small"]["needs"]
 
 
 def test_show_prints_the_file_as_it_is() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -19,6 +20,7 @@ from personalign.cli.main import app
 from personalign.data.formats import read_dialogues, write_dialogues
 from personalign.evaluation.coherence import Triple
 from personalign.evaluation.evaluate import evaluate
+from personalign.evaluation.judge import Verdicts
 from personalign.evaluation.metrics import find_metrics
 from personalign.methods.recipe import override
 from personalign.methods.reporting import REPORT_FILES, selection_section
@@ -268,6 +270,35 @@ def test_a_judge_of_coherence_scores_too(
     assert figures["finetuning", "coh_con/clv"] == 0.0
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "<dt>coherence judge</dt><dd>judges/clv</dd>" in page
+
+
+def test_every_judge_that_is_named_scores(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Always:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def judge(self, pairs: Sequence[tuple[str, str]]) -> Verdicts:
+            verdict = [1.0, 0.0, 0.0] if self.name == "kind" else [0.0, 0.0, 1.0]
+            return Verdicts(np.array([verdict] * len(pairs), dtype=np.float32).reshape(-1, 3))
+
+    monkeypatch.setattr("personalign.methods.judges.open_judge", lambda name, **_: Always(name))
+    result = personalign(
+        "report", *predictions_of(finished, "finetuning"), "--metrics", "contradict_rate,length",
+        "--judge", "kind", "--judge", "hard", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    rates = {
+        row["judge"]: float(row["value"])
+        for row in rows_in(tmp_path / "out")
+        if (row["system"], row["metric"]) == ("finetuning", "contradict_rate")
+    }
+    assert rates == {"kind": 0.0, "hard": 1.0}
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Consistency with the persona, by hard" in page
+    # The cases show what the first judge says.
+    assert "c" not in "".join(data_of(page)["cases"][0][5])
 
 
 def test_strategies_are_shown_in_chinese_too() -> None:

@@ -108,9 +108,7 @@ def test_a_figure_that_does_not_exist_is_no_difference() -> None:
 
 def test_systems_that_choose_other_lines_can_be_compared() -> None:
     lines = ("i fish", "i run", "i ski", "i swim", "i sail")
-    questions = [
-        Question(f"d{index}", 1, lines, gold="x", relevant=(index % 3,)) for index in range(12)
-    ]
+    questions = [Question(f"d{index}", 1, lines, gold="x", relevant=(index % 3,)) for index in range(12)]
     few = Answers(questions, [Reply("x", selects=True, line=index % 2) for index in range(12)])
     many = Answers(questions, [Reply("x", selects=True, line=index % 5) for index in range(12)])
     found = evaluate({"few": [few], "many": [many]}, metrics=find_metrics(["selection"]), against="few")

@@ -157,6 +157,13 @@ def test_rows_of_snli_are_read_and_those_without_a_label_left_out(tmp_path: Path
         read_nli_rows(bad)
 
 
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"premise": ' + "9" * 5000 + "}", "{"])
+def test_lines_that_no_parser_takes_are_one_message(tmp_path: Path, line: str) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"premise": "a", "hypothesis": "b", "label": "neutral"}\n' + line)
+    with pytest.raises(PersonalignError, match="line 2: not JSON"):
+        read_nli_rows(tmp_path / "rows.jsonl")
+
+
 def test_more_files_facts_and_babble_join_under_the_same_rules(tmp_path: Path) -> None:
     data = write(
         tmp_path / "nli.jsonl",

@@ -131,6 +131,13 @@ def test_it_gives_up_after_so_many_tries(fake: Fake) -> None:
     assert len(fake.requests) == 3
 
 
+def test_an_answer_that_breaks_off_is_tried_again(fake: Fake) -> None:
+    answers = iter([(200, b"half", {"Content-Length": "400"}), says("5")])
+    fake.answer = lambda _: next(answers)
+    assert judge_at(fake, timeout=2.0).rate([("i fish", "i do")]) == [5]
+    assert len(fake.requests) == 2
+
+
 def test_nobody_there_is_said(fake: Fake) -> None:
     url = fake.url
     fake.server.server_close()
@@ -145,6 +152,10 @@ def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPat
     assert (judge.url, judge.api_key, judge.name) == ("http://127.0.0.1:1/v1", "k", "llm:m")
     with pytest.raises(PersonalignError, match="name of a model"):
         open_llm_judge("")
+    for url in ("myserver/v1", "127.0.0.1:8000/v1", "http://"):
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        with pytest.raises(PersonalignError, match="write the whole address"):
+            open_llm_judge("m")
 
 
 def test_ratings_before_a_failure_are_kept_and_progress_is_one_count(

@@ -106,7 +106,9 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
         load_judge(tmp_path)
 
 
-def test_the_key_of_a_cache_holds_how_texts_are_cut_and_what_computes(judge_folder: Path, tmp_path: Path) -> None:
+def test_the_key_of_a_cache_holds_how_texts_are_cut_and_what_computes(
+    judge_folder: Path, tmp_path: Path
+) -> None:
     import json
     import shutil
 

@@ -31,7 +31,9 @@ def named_files(given: Sequence[str]) -> dict[str, list[Path]]:
             if not path.is_file():
                 raise PersonalignError(f"{path} is no file; give predictions as [NAME=]FILE[,FILE ...]")
         if len({path.resolve() for path in paths}) < len(paths):
-            raise PersonalignError(f"'{text}' names one file twice; the seeds of a system are different files")
+            raise PersonalignError(
+                f"'{text}' names one file twice; the seeds of a system are different files"
+            )
         if not paths:
             raise PersonalignError(f"'{text}' names no file; give predictions as [NAME=]FILE[,FILE ...]")
         name = name or _stem(paths[0])

@@ -1,7 +1,7 @@
 """`personalign recipes`: the recipes that come with the package."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -29,12 +29,38 @@ def list_recipes(json: Json = False) -> None:
     rows = []
     for name, text in shipped_recipes().items():
         values = yaml.safe_load(text)
-        rows.append({"name": name, "description": values["description"], "measured": values["measured"]})
+        rows.append(
+            {
+                "name": name,
+                "description": values["description"],
+                "needs": _needs(values),
+                "measured": values["measured"],
+            }
+        )
     console = output_console()
     for row in rows:
-        console.print(f"[bold]{row['name']}[/bold]  {row['description']}\n    measured: {row['measured']}")
+        console.print(
+            f"[bold]{row['name']}[/bold]  {row['description']}\n    needs: {row['needs']}\n"
+            f"    measured: {row['measured']}"
+        )
     if json:
         emit_json({"recipes": rows})
+
+
+def _needs(values: dict[str, Any]) -> str:
+    """What must be there before a recipe can run."""
+    needs = []
+    files = values["data"].get("files", {})
+    keys = [key for value in files.values() for key in (value if isinstance(value, list) else [value])]
+    data = [key for key in keys if isinstance(key, str)]
+    if data:
+        needs.append(f"data files {', '.join(data)}")
+    if "name" in values["backbone"]:
+        needs.append(f"the model {values['backbone']['name']}")
+    judges = [name for name in values.get("evaluation", {}).get("judges", []) if name != "oracle"]
+    if judges:
+        needs.append(f"judges {', '.join(judges)}")
+    return "; ".join(needs) or "nothing"
 
 
 @app.command("show")

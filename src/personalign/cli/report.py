@@ -1,7 +1,6 @@
 """`personalign report`: one HTML page, and tables for papers, of runs or of anybody's predictions."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,13 +18,16 @@ from personalign.cli._systems import (
 from personalign.cli.data import keep_existing
 from personalign.data.formats import Format, read_dialogues
 from personalign.errors import PersonalignError
-from personalign.evaluation.evaluate import Part, Settings, check_choices, evaluate
-from personalign.evaluation.metrics import METRICS
+from personalign.evaluation.answers import Answers
+from personalign.evaluation.evaluate import Evaluation, Part, Settings, check_choices, evaluate
+from personalign.evaluation.metrics import METRICS, Metric
 from personalign.evaluation.report.differences import differences_section
 from personalign.evaluation.report.page import Section
 from personalign.evaluation.tokens import Language
 
 if TYPE_CHECKING:
+    from personalign.evaluation.coherence import CoherenceModel
+    from personalign.evaluation.judge import Judge
     from personalign.models.precision import Dtype
 
 
@@ -48,8 +50,11 @@ def report(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a report that exists.")] = False,
     judge: Annotated[
-        str | None,
-        typer.Option(help="Judge of consistency; the run's first one by default. `none` for no judge."),
+        list[str] | None,
+        typer.Option(
+            help="Judge of consistency, repeatable; the run's own by default. The first one's verdicts stand with the "
+            "cases. `none` for no judge."
+        ),
     ] = None,
     coherence_judge: Annotated[
         str | None, typer.Option(help="CLV's judge of persona, context and reply: a folder or hub id.")
@@ -96,7 +101,7 @@ def report(
         spoken: Language = language or recipe.language
         systems = reporting.answers_of_runs(runs, language=spoken)
         dialogues = runs[0].dialogues
-        judge = judge or next(iter(recipe.evaluation.judges), None)
+        judge = judge or list(recipe.evaluation.judges)
         dtype = recipe.evaluation.judge_dtype
         against = against or next((name for name in systems if name == "fine-tuning"), None)
         sections.append(reporting.training_section(runs))
@@ -114,25 +119,31 @@ def report(
         {name: seeds for name, seeds in systems.items() if name != GOLD}, against=against, part=part
     )
     coherence = opened_coherence_judge(coherence_judge)
-    with counting("judging") as done:
-        opened = opened_judge(None if judge == "none" else judge, language=spoken, dtype=dtype, progress=done)
-        systems = {
-            name: [replace(answers, judge=opened, coherence=coherence) for answers in seeds]
-            for name, seeds in systems.items()
-        }
-        # The page shows the verdict on every line, whatever figures are asked for.
-        judge_ahead(systems, [*chosen, METRICS["c_score/max"]])
+    names = [name for name in judge or [] if name != "none"]
+    settings = Settings(samples=samples, seed=seed, part=part)
+    # The page shows the first judge's verdict on every line, whatever figures are asked for.
+    systems, opened = _judged(
+        systems, next(iter(names), None), [*chosen, METRICS["c_score/max"]], dtype=dtype, coherence=coherence
+    )
     with progress("measuring", total=len(systems) * len(chosen)) as advance:
         found = evaluate(
             systems,
             metrics=chosen,
             against=against,
             reference=GOLD,
-            settings=Settings(samples=samples, seed=seed, part=part),
+            settings=settings,
             tell=lambda _: advance(1),
         )
+    asking = [metric for metric in chosen if "judge" in metric.needs]
+    further: dict[str, Evaluation] = {}
+    for name in names[1:] if asking else []:
+        again, other = _judged(systems, name, asking, dtype=dtype, coherence=None)
+        assert other is not None
+        further[other.name] = evaluate(
+            again, metrics=asking, against=against, reference=GOLD, settings=settings
+        )
     sections += [reporting.selection_section(found), differences_section(found)]
-    facts.append(("judge", "none" if opened is None else opened.name))
+    facts.append(("judge", "none" if opened is None else ", ".join([opened.name, *further])))
     if coherence_judge is not None and coherence is not None:
         shortened = f"; {len(coherence.shortened):,} contexts shortened" if coherence.shortened else ""
         facts.append(("coherence judge", f"{coherence_judge}{shortened}"))
@@ -151,13 +162,37 @@ def report(
         dialogues=dialogues,
         sections=sections,
         facts=facts,
-        judged=opened is not None,
+        judge=None if opened is None else opened.name,
+        further=further,
     )
     console = output_console()
     for path in written.values():
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
     if as_json:
         emit_json({"files": written, "turns": found.turns, "systems": list(found.scores)})
+
+
+def _judged(
+    systems: Mapping[str, Sequence[Answers]],
+    name: str | None,
+    metrics: Sequence[Metric],
+    *,
+    dtype: "Dtype",
+    coherence: "CoherenceModel | None",
+) -> "tuple[dict[str, list[Answers]], Judge | None]":
+    """The same answers before a judge, which has judged all that the metrics ask for."""
+    language = next(iter(systems.values()))[0].language
+    with counting("judging") as done:
+        opened = opened_judge(name, language=language, dtype=dtype, progress=done)
+        before = {
+            system: [
+                Answers(one.questions, one.replies, language=language, judge=opened, coherence=coherence)
+                for one in seeds
+            ]
+            for system, seeds in systems.items()
+        }
+        judge_ahead(before, metrics)
+    return before, opened
 
 
 def _run_folders(sources: Sequence[str], data: Path | None) -> list[Path]:

@@ -107,6 +107,7 @@ def finish(pal_run: "PalRun", records: dict[str, Any], *, json: bool) -> None:
         for name, meaning in legend(results).items():
             console.print(f"{name}: {meaning}", markup=False, soft_wrap=True, style="dim")
         console.print(f"Every metric with its interval: {pal_run.folder / 'table.md'}", soft_wrap=True)
+        console.print(f"Look at every turn: {_output.program()} report {pal_run.folder}", soft_wrap=True)
         console.print(f"Chat with it: {_output.program()} chat {pal_run.folder}", soft_wrap=True)
     if json:
         _output.emit_json({"run": pal_run.folder, "steps": records, "results": results})

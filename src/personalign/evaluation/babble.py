@@ -1,8 +1,8 @@
 """Babble that no judge may call entailed: what models say that have not learnt to talk, or have forgotten how.
 
 A judge that saw only sentences calls word salad entailed as soon as it holds the line's words. Some kinds are for
-training; the others are held out, to see whether the judge learnt what babble is or only these kinds of it. One of the held
-out, `repeated_line`, is near to one that is trained on, `line_words`: the same words, over and over in their order.
+training; the others are held out, to see whether the judge learnt what babble is or only these kinds of it. One of
+those, `repeated_line`, is near to one that is trained on, `line_words`: the same words, over and over in their order.
 """
 
 import random

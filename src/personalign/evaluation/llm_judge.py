@@ -13,7 +13,9 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -133,8 +135,8 @@ class LlmJudge:
                 f"{self.name} at {self.url} refuses: HTTP {error.code} {text}; check the model's name, {BASE_URL} and "
                 f"{API_KEY}"
             ) from None
-        except (urllib.error.URLError, TimeoutError, ConnectionError, json.JSONDecodeError) as error:
-            raise _TryAgainError(str(error), None) from None
+        except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
+            raise _TryAgainError(f"{type(error).__name__}: {error}", None) from None
         try:
             content = body["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError):
@@ -146,9 +148,12 @@ def open_llm_judge(model: str, *, progress: Progress | None = None) -> LlmJudge:
     """The judge `model` at OPENAI_BASE_URL, with the key of OPENAI_API_KEY where the server wants one."""
     if not model:
         raise PersonalignError("llm: needs the name of a model, for example llm:gpt-4o-mini")
-    return LlmJudge(
-        model, os.environ.get(BASE_URL) or DEFAULT_URL, os.environ.get(API_KEY), progress=progress
-    )
+    url = os.environ.get(BASE_URL) or DEFAULT_URL
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        raise PersonalignError(
+            f"{BASE_URL} is '{url}'; write the whole address, such as http://127.0.0.1:8000/v1"
+        )
+    return LlmJudge(model, url, os.environ.get(API_KEY), progress=progress)
 
 
 def _rating(text: str) -> int:

@@ -110,8 +110,10 @@ def read_objects(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _parse(text: str, *, place: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise PersonalignError(f"{place}: not JSON ({error}); write one JSON object per line") from None
+    except (ValueError, RecursionError) as error:
+        raise PersonalignError(
+            f"{place}: not JSON ({str(error)[:80]}); write one JSON object per line"
+        ) from None
 
 
 def _text(row: Mapping[str, Any], field: str, place: str) -> str:

@@ -214,20 +214,24 @@ def write_report(
     dialogues: Sequence[Dialogue],
     sections: Sequence[Section],
     facts: Sequence[tuple[str, str]],
-    judged: bool,
+    judge: str | None,
+    further: Mapping[str, Evaluation] = {},
 ) -> dict[str, Path]:
-    """Write `REPORT_FILES`, each whole, and touch nothing else in the folder."""
+    """Write `REPORT_FILES`, each whole, and touch nothing else in the folder.
+
+    `judge`: the name of the systems' own, None where they have none; `further`: what other judges say of them.
+    """
     cases = cases_of(
         {name: seeds[0] for name, seeds in systems.items()},
         {dialogue.id: dialogue for dialogue in dialogues},
-        judged=judged,
+        judged=judge is not None,
         reference=found.reference,
     )
     texts = (
-        page(Report(title, found, cases, sections, facts)),
-        markdown_tables(found, title=title),
-        latex_tables(found, caption=title),
-        csv_table(found),
+        page(Report(title, found, cases, sections, facts, further)),
+        markdown_tables(found, title=title, further=further),
+        latex_tables(found, caption=title, further=further),
+        csv_table(found, judge=judge or "", further=further),
     )
     for name, text in zip(REPORT_FILES, texts, strict=True):
         write_text(folder / name, text)

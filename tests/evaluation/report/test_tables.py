@@ -12,6 +12,7 @@ from personalign.evaluation.report.tables import (
     cells_of,
     csv_table,
     digits_for,
+    family_tables,
     latex_tables,
     markdown_tables,
     metrics_of,
@@ -163,3 +164,14 @@ def test_what_a_difference_means_follows_the_direction(metric: str, difference: 
 )
 def test_digits_follow_the_largest_figure(values: list[float], digits: int) -> None:
     assert digits_for(values) == digits
+
+
+def test_further_judges_have_tables_of_their_own() -> None:
+    again = made_evaluation(made_systems())
+    headings = [heading for heading, _, _ in family_tables(FOUND, {"judge b": again})]
+    assert headings[:2] == ["Consistency with the persona", "Consistency with the persona, by judge b"]
+    assert r"by judge b" in markdown_tables(FOUND, title="t", further={"judge b": again})
+    rows = list(csv.DictReader(io.StringIO(csv_table(FOUND, judge="a", further={"judge b": again}))))
+    judged = [row for row in rows if row["metric"] == "contradict_rate" and row["system"] == "dull"]
+    assert [row["judge"] for row in judged] == ["a", "judge b"]
+    assert {row["judge"] for row in rows if row["metric"] == "f1/convai2"} == {""}

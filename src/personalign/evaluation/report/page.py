@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from typing import Any
 
 from personalign.evaluation.evaluate import Evaluation
 from personalign.evaluation.metrics import metric_of
-from personalign.evaluation.report.families import families
-from personalign.evaluation.report.tables import Cell, cells_of, metrics_of, rows_of
+from personalign.evaluation.report.tables import Cell, cells_of, family_tables, metrics_of, rows_of
 
 # The page's own style and script, and nothing from anywhere else.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -28,19 +27,25 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`cases`: plain values of `cases_of`. `facts`: label and text of what the figures rest on."""
+    """`cases`: plain values of `cases_of`. `facts`: label and text of what the figures rest on.
+
+    `further`: what other judges than that of the evaluation say of the same systems, by the judge's name.
+    """
 
     title: str
     evaluation: Evaluation
     cases: Mapping[str, Any]
     sections: Sequence[Section] = ()
     facts: Sequence[tuple[str, str]] = ()
+    further: Mapping[str, Evaluation] = field(default_factory=dict)
 
 
 def page(report: Report) -> str:
     """The whole page: tables, charts and the case browser, with style, script and data inside."""
     found = report.evaluation
-    tables = "".join(_family(title, found, metrics) for title, metrics in families(metrics_of(found)).items())
+    tables = "".join(
+        _family(title, some, metrics) for title, some, metrics in family_tables(found, report.further)
+    )
     shown = [section for section in report.sections if section.charts or section.tables]
     links = ["Figures", *(section.title for section in shown), "Cases", "Method"]
     nav = "".join(f'<a href="#{_anchor(link)}">{escape(link)}</a>' for link in links)

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,51 +101,73 @@ def interval_of(difference: Difference) -> tuple[float, float]:
     return tested.low, tested.high
 
 
-def markdown_tables(found: Evaluation, *, title: str) -> str:
+def family_tables(
+    found: Evaluation, further: Mapping[str, Evaluation]
+) -> list[tuple[str, Evaluation, list[str]]]:
+    """Heading, figures and metrics of each table: by family, and after a family what further judges say of it."""
+    own = families(metrics_of(found))
+    others = {judge: families(metrics_of(some)) for judge, some in further.items()}
+    tables = []
+    for family in dict.fromkeys([*own, *(family for some in others.values() for family in some)]):
+        if family in own:
+            tables.append((family, found, own[family]))
+        for judge, some in others.items():
+            if family in some:
+                tables.append((f"{family}, by {judge}", further[judge], some[family]))
+    return tables
+
+
+def markdown_tables(found: Evaluation, *, title: str, further: Mapping[str, Evaluation] = {}) -> str:
     """One table per family; intervals in brackets, the best bold, the reference in italics."""
     parts = [f"# {_markdown(title)}\n"]
-    for family, metrics in families(metrics_of(found)).items():
-        parts.append(f"## {family}\n\n{_markdown_table(found, metrics)}")
+    for heading, some, metrics in family_tables(found, further):
+        parts.append(f"## {_markdown(heading)}\n\n{_markdown_table(some, metrics)}")
     return "\n".join(parts)
 
 
-def latex_tables(found: Evaluation, *, caption: str) -> str:
+def latex_tables(found: Evaluation, *, caption: str, further: Mapping[str, Evaluation] = {}) -> str:
     """One booktabs table per family; the best bold, the second underlined, stars raised, intervals in small."""
     tables = [
-        _latex_table(found, metrics, caption=f"{caption}: {family}")
-        for family, metrics in families(metrics_of(found)).items()
+        _latex_table(some, metrics, caption=f"{caption}: {heading}")
+        for heading, some, metrics in family_tables(found, further)
     ]
     return "% needs \\usepackage{booktabs}\n" + "\n".join(tables)
 
 
-def csv_table(found: Evaluation) -> str:
-    """One row per system and metric, at full precision; what was tested, with its test."""
+def csv_table(found: Evaluation, *, judge: str = "", further: Mapping[str, Evaluation] = {}) -> str:
+    """One row per system, metric and judge, at full precision; what was tested, with its test.
+
+    `judge`: the name of that of `found`; rows of metrics that ask no judge have none.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     tested = ["diff", "diff_low", "diff_high", "effect", "p", "p_holm", "test"]
-    writer.writerow(["system", "metric", "value", "low", "high", *tested])
-    metrics = metrics_of(found)
-    for name, scores in found.scores.items():
-        for metric in metrics:
-            if metric not in scores:
-                continue
-            one = scores[metric].estimate
-            difference = found.differences.get(name, {}).get(metric)
-            row = [name, metric, *map(_plain, (one.value, one.low, one.high))]
-            if difference is None:
-                row += [""] * len(tested)
-            else:
-                comparison = difference.comparison
-                figures = (
-                    comparison.difference,
-                    *interval_of(difference),
-                    comparison.effect,
-                    difference.p,
-                    difference.p_holm,
-                )
-                row += [*map(_plain, figures), difference.test]
-            writer.writerow(row)
+    writer.writerow(["system", "metric", "value", "low", "high", *tested, "judge"])
+    for name, some in {judge: found, **further}.items():
+        for system, scores in some.scores.items():
+            for metric in metrics_of(some):
+                if metric in scores:
+                    asked = name if "judge" in metric_of(metric).needs else ""
+                    writer.writerow([system, metric, *_figures(some, system, metric), asked])
     return stream.getvalue()
+
+
+def _figures(found: Evaluation, system: str, metric: str) -> list[str]:
+    """Value and interval, then difference, interval, effect, p, Holm's p and test, empty where nothing was tested."""
+    one = found.scores[system][metric].estimate
+    figures = [*map(_plain, (one.value, one.low, one.high))]
+    difference = found.differences.get(system, {}).get(metric)
+    if difference is None:
+        return [*figures, *[""] * 7]
+    comparison = difference.comparison
+    compared = (
+        comparison.difference,
+        *interval_of(difference),
+        comparison.effect,
+        difference.p,
+        difference.p_holm,
+    )
+    return [*figures, *map(_plain, compared), difference.test]
 
 
 def _places(values: dict[str, float], metric: str) -> dict[str, int]:
