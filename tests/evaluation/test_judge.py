@@ -35,10 +35,9 @@ def test_other_names_are_refused_with_the_right_ones() -> None:
         class_of("LABEL_0")
 
 
-def test_signs_follow_the_most_probable_class() -> None:
+def test_the_class_is_the_most_probable_one() -> None:
     verdicts = Verdicts(np.array([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7]], dtype=np.float32))
     assert verdicts.classes().tolist() == [0, 1, 2]
-    assert verdicts.signs().tolist() == [1, 0, -1]
 
 
 def test_an_oracle_is_a_judge_like_any_other() -> None:
