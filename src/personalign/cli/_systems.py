@@ -43,8 +43,34 @@ def named_files(given: Sequence[str]) -> dict[str, list[Path]]:
     return named
 
 
-def opened_judge(
-    name: str | None, *, language: Language, dtype: "Dtype" = "auto", progress: "Progress | None" = None
+def judged_by(
+    name: str | None,
+    systems: "Mapping[str, Sequence[Answers]]",
+    metrics: "Sequence[Metric]",
+    *,
+    dtype: "Dtype" = "auto",
+    coherence: "CoherenceModel | None" = None,
+) -> "tuple[dict[str, list[Answers]], Judge | None]":
+    """The same answers before the judge of that name, which has judged all that the metrics ask for."""
+    from personalign.cli._counting import counting
+    from personalign.evaluation.answers import Answers
+
+    language = next(iter(systems.values()))[0].language
+    with counting("judging") as done:
+        opened = _opened_judge(name, language=language, dtype=dtype, progress=done)
+        judged = {
+            system: [
+                Answers(one.questions, one.replies, language=language, judge=opened, coherence=coherence)
+                for one in seeds
+            ]
+            for system, seeds in systems.items()
+        }
+        _judge_ahead(judged, metrics)
+    return judged, opened
+
+
+def _opened_judge(
+    name: str | None, *, language: Language, dtype: "Dtype", progress: "Progress"
 ) -> "Judge | None":
     """The judge behind its cache."""
     if name is None:
@@ -57,7 +83,7 @@ def opened_judge(
     return with_cache(open_judge(name, language=spoken, dtype=dtype, progress=progress))
 
 
-def judge_ahead(systems: "Mapping[str, Sequence[Answers]]", metrics: "Sequence[Metric]") -> None:
+def _judge_ahead(systems: "Mapping[str, Sequence[Answers]]", metrics: "Sequence[Metric]") -> None:
     """Ask the judge once for all pairs of all systems: one progress bar, and what systems share is judged once."""
     judges = [answers.judge for seeds in systems.values() for answers in seeds if answers.judge is not None]
     if not judges or not any("judge" in metric.needs for metric in metrics):

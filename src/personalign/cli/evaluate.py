@@ -5,15 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from personalign.cli._counting import counting
 from personalign.cli._output import emit_json, message_console, output_console, progress
-from personalign.cli._systems import (
-    chosen_metrics,
-    judge_ahead,
-    named_files,
-    opened_coherence_judge,
-    opened_judge,
-)
+from personalign.cli._systems import chosen_metrics, judged_by, named_files, opened_coherence_judge
 from personalign.data.formats import Format, read_dialogues
 from personalign.errors import PersonalignError
 from personalign.evaluation.answers import Answers
@@ -74,27 +67,13 @@ def evaluate(
     questions = questions_of(read_dialogues(data, format=format))
     if not questions:
         raise PersonalignError(f"{data} has no assistant turn; there is nothing to answer")
-    named = named_files(predictions)
-    replies = {name: [read_predictions(file, questions) for file in files] for name, files in named.items()}
-    check_choices(
-        {
-            name: [Answers(questions, some, language=language) for some in seeds]
-            for name, seeds in replies.items()
-        },
-        against=against,
-        part=part,
-    )
+    given = {
+        name: [Answers(questions, read_predictions(file, questions), language=language) for file in files]
+        for name, files in named_files(predictions).items()
+    }
+    check_choices(given, against=against, part=part)
     coherence = opened_coherence_judge(coherence_judge)
-    with counting("judging") as report:
-        opened = opened_judge(judge, language=language, progress=report)
-        systems = {
-            name: [
-                Answers(questions, some, language=language, judge=opened, coherence=coherence)
-                for some in seeds
-            ]
-            for name, seeds in replies.items()
-        }
-        judge_ahead(systems, chosen)
+    systems, _ = judged_by(judge, given, chosen, coherence=coherence)
     with progress("measuring", total=len(systems) * len(chosen)) as advance:
         found = evaluate_systems(
             systems,

@@ -1,33 +1,28 @@
 """`personalign report`: one HTML page, and tables for papers, of runs or of anybody's predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personalign.cli._counting import counting
 from personalign.cli._output import emit_json, output_console, progress
 from personalign.cli._systems import (
     chosen_metrics,
-    judge_ahead,
+    judged_by,
     named_files,
     opened_coherence_judge,
-    opened_judge,
 )
 from personalign.cli.data import keep_existing
 from personalign.data.formats import Format, read_dialogues
 from personalign.errors import PersonalignError
-from personalign.evaluation.answers import Answers
 from personalign.evaluation.evaluate import Evaluation, Part, Settings, check_choices, evaluate
-from personalign.evaluation.metrics import METRICS, Metric
+from personalign.evaluation.metrics import METRICS
 from personalign.evaluation.report.differences import differences_section
 from personalign.evaluation.report.page import Section
 from personalign.evaluation.tokens import Language
 
 if TYPE_CHECKING:
-    from personalign.evaluation.coherence import CoherenceModel
-    from personalign.evaluation.judge import Judge
     from personalign.models.precision import Dtype
 
 
@@ -122,8 +117,8 @@ def report(
     names = [name for name in judge or [] if name != "none"]
     settings = Settings(samples=samples, seed=seed, part=part)
     # The page shows the first judge's verdict on every line, whatever figures are asked for.
-    systems, opened = _judged(
-        systems, next(iter(names), None), [*chosen, METRICS["c_score/max"]], dtype=dtype, coherence=coherence
+    systems, opened = judged_by(
+        next(iter(names), None), systems, [*chosen, METRICS["c_score/max"]], dtype=dtype, coherence=coherence
     )
     with progress("measuring", total=len(systems) * len(chosen)) as advance:
         found = evaluate(
@@ -137,7 +132,7 @@ def report(
     asking = [metric for metric in chosen if "judge" in metric.needs]
     further: dict[str, Evaluation] = {}
     for name in names[1:] if asking else []:
-        again, other = _judged(systems, name, asking, dtype=dtype, coherence=None)
+        again, other = judged_by(name, systems, asking, dtype=dtype)
         assert other is not None
         further[other.name] = evaluate(
             again, metrics=asking, against=against, reference=GOLD, settings=settings
@@ -170,29 +165,6 @@ def report(
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
     if as_json:
         emit_json({"files": written, "turns": found.turns, "systems": list(found.scores)})
-
-
-def _judged(
-    systems: Mapping[str, Sequence[Answers]],
-    name: str | None,
-    metrics: Sequence[Metric],
-    *,
-    dtype: "Dtype",
-    coherence: "CoherenceModel | None",
-) -> "tuple[dict[str, list[Answers]], Judge | None]":
-    """The same answers before a judge, which has judged all that the metrics ask for."""
-    language = next(iter(systems.values()))[0].language
-    with counting("judging") as done:
-        opened = opened_judge(name, language=language, dtype=dtype, progress=done)
-        before = {
-            system: [
-                Answers(one.questions, one.replies, language=language, judge=opened, coherence=coherence)
-                for one in seeds
-            ]
-            for system, seeds in systems.items()
-        }
-        judge_ahead(before, metrics)
-    return before, opened
 
 
 def _run_folders(sources: Sequence[str], data: Path | None) -> list[Path]:
