@@ -23,11 +23,11 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from _data import FILE, load_dialogues
+from _data import FILE, VOCABULARY, load_dialogues
+from _models import build_model
 from personalign.cli._output import emit_json
 from personalign.data.dialogue import Dialogue
 from personalign.data.synthetic.corpus import generate
@@ -36,7 +36,7 @@ from personalign.decoding.respond import Response, Selection, respond, selection
 from personalign.decoding.selection import calibrate_none, choose, labelled_line
 from personalign.errors import PersonalignError
 from personalign.methods.pal import Dropped, persona_aware_learning
-from personalign.models import LoadedModel, build_backbone, prepare, train_bpe
+from personalign.models import LoadedModel, prepare, train_bpe
 from personalign.models.precision import cpu_has_amx
 from personalign.prompts import Prompter, PromptSettings
 from personalign.training.examples import grow
@@ -46,7 +46,6 @@ from personalign.training.trainer import train_stage
 TARGET = 3.0
 PEER_BATCH = 32
 MAX_NEW_TOKENS = 40
-VOCABULARY = 6000
 CALIBRATION_DIALOGUES = 40
 
 # A turn: the dialogue's id and the index of the message that is answered for.
@@ -92,7 +91,7 @@ def make_workload(turns: int, *, training: int) -> Workload:
 def train_model(workload: Workload, *, steps: int) -> tuple[LoadedModel, Prompter]:
     texts = (text for dialogue in workload.training for text in _texts(dialogue))
     tokenizer = train_bpe(texts, vocab_size=VOCABULARY)
-    trained = prepare(new_model(tokenizer), tokenizer, dtype="float32", device=torch.device("cpu"))
+    trained = prepare(build_model("10M"), tokenizer, dtype="float32", device=torch.device("cpu"))
     prompter = Prompter(tokenizer, PromptSettings())
     examples = persona_aware_learning(workload.training, prompter, dropped=Dropped(), trunk_weight=1.0)
     settings = StageSettings(
@@ -116,25 +115,9 @@ def train_model(workload: Workload, *, steps: int) -> tuple[LoadedModel, Prompte
             progress=_show,
         )
     # A model of its own: training may have left autocast around the other one's forward pass.
-    model = new_model(tokenizer)
+    model = build_model("10M")
     model.load_state_dict(trained.model.state_dict())
     return prepare(model, tokenizer, dtype="float32", device=torch.device("cpu")), prompter
-
-
-def new_model(tokenizer: Any) -> Any:
-    return build_backbone(
-        "llama",
-        vocab_size=VOCABULARY,
-        width=320,
-        layers=6,
-        heads=5,
-        feed_forward=960,
-        max_positions=1024,
-        bos_id=tokenizer.bos_token_id,
-        eos_id=tokenizer.eos_token_id,
-        pad_id=tokenizer.pad_token_id,
-        seed=0,
-    )
 
 
 def _texts(dialogue: Dialogue) -> list[str]:

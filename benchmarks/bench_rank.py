@@ -19,6 +19,8 @@ from pathlib import Path
 
 import torch
 
+from _data import VOCABULARY
+from _models import build_model
 from _report import Row
 from personalign.cli._output import emit_json, quieten
 from personalign.data.dialogue import Dialogue
@@ -27,12 +29,11 @@ from personalign.decoding.ranking import Ranking, rank_candidates
 from personalign.decoding.respond import Selection
 from personalign.errors import PersonalignError
 from personalign.methods.parts import DATA_FOLDER
-from personalign.models import LoadedModel, build_backbone, prepare, train_bpe
+from personalign.models import LoadedModel, prepare, train_bpe
 from personalign.prompts import UNSELECTED, Prompter, PromptSettings
 
 FILE = "convai2_candidates_sample.jsonl.gz"
 TARGET = 5.0
-VOCABULARY = 6000
 # Scores closer than this are equal but for rounding, and may change places.
 TIE = 1e-3
 
@@ -130,19 +131,7 @@ def _dialogues() -> list[Dialogue]:
 def _model(dialogues: Sequence[Dialogue]) -> tuple[LoadedModel, Prompter]:
     texts = [text for d in dialogues for text in (*d.persona, *(message.content for message in d.messages))]
     tokenizer = train_bpe(texts, vocab_size=VOCABULARY)
-    model = build_backbone(
-        "llama",
-        vocab_size=len(tokenizer),
-        width=320,
-        layers=6,
-        heads=5,
-        max_positions=1024,
-        bos_id=tokenizer.bos_token_id,
-        eos_id=tokenizer.eos_token_id,
-        pad_id=tokenizer.pad_token_id,
-        seed=0,
-    )
-    loaded = prepare(model, tokenizer, dtype="float32", device=torch.device("cpu"))
+    loaded = prepare(build_model("10M"), tokenizer, dtype="float32", device=torch.device("cpu"))
     return loaded, Prompter(tokenizer, PromptSettings(max_tokens=1024, reserve=64))
 
 
