@@ -1,7 +1,9 @@
 """Files that are either whole or absent, and text that may be compressed."""
 
 import contextlib
+import errno
 import gzip
+import io
 import json
 import math
 import os
@@ -12,6 +14,29 @@ from pathlib import Path
 from typing import IO, Any
 
 from personalign.errors import PersonalignError
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path | str) -> Iterator[None]:
+    """PersonalignError where the block fails for a full disk, of which torch and safetensors tell in their own way."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_of_a_full_disk(error):
+            raise
+        raise PersonalignError(
+            f"{path}: no space is left on the disk; make room and give the same command again, with --resume in a run: "
+            "what was done is kept"
+        ) from error
+
+
+def _is_of_a_full_disk(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, RuntimeError):
+        # torch's archive writer, which cannot tell why a write fell short.
+        return "inline_container.cc" in str(error)
+    return type(error).__name__ == "SafetensorError" and f"os error {errno.ENOSPC}" in str(error)
 
 
 @contextlib.contextmanager
@@ -26,7 +51,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with disk_errors(path):
+            yield temporary
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     finally:
@@ -48,7 +74,8 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
             shutil.rmtree(left, ignore_errors=True)  # by a process that was killed
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
-        yield temporary
+        with disk_errors(path):
+            yield temporary
         temporary.chmod(0o777 & ~_umask())
         if replace:
             shutil.rmtree(path, ignore_errors=True)
@@ -93,11 +120,24 @@ def write_jsonl(path: Path | str, rows: Iterable[Any]) -> int:
     return count
 
 
+def read_whole_lines(path: Path) -> Iterator[Any]:
+    """The rows of JSON Lines that were appended to, but for one that a full disk or a lost machine cut off."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)
+
+
 def _is_gzip(path: Path | str) -> bool:
     return str(path).endswith(".gz")
 
 
-def _open_for_writing(path: Path, *, compressed: bool) -> IO[str]:
-    if compressed:
-        return gzip.open(path, "wt", encoding="utf-8", newline="\n")
-    return open(path, "w", encoding="utf-8", newline="\n")
+@contextlib.contextmanager
+def _open_for_writing(path: Path, *, compressed: bool) -> Iterator[IO[str]]:
+    with contextlib.ExitStack() as opened:
+        if not compressed:
+            yield opened.enter_context(open(path, "w", encoding="utf-8", newline="\n"))
+            return
+        # Without a name and a time in its head: equal rows make equal files.
+        raw = opened.enter_context(open(path, "wb"))
+        packed = opened.enter_context(gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0))
+        yield opened.enter_context(io.TextIOWrapper(packed, encoding="utf-8", newline="\n"))

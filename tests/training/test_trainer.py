@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -401,11 +402,76 @@ def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert_identical(weights, whole)
 
 
-def test_the_journal_of_an_interrupted_stage_loses_no_step(tmp_path: Path) -> None:
+def test_a_checkpoint_without_its_marker_is_passed_over(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, save_every=2)
+    _, whole = train(tmp_path / "whole", settings=settings)
+    train(tmp_path / "cut", settings=settings, interrupt_after=5)
+    newest = tmp_path / "cut" / "checkpoints" / "checkpoint-5"
+    (newest / "complete.json").unlink()
+    # Were it loaded, training would go on from these.
+    shutil.copy(tmp_path / "cut" / "checkpoints" / "checkpoint-4" / "model.safetensors", newest)
+    resumed, weights = train(tmp_path / "cut", settings=settings, resume=True)
+    assert [row["step"] for row in resumed.history] == [5, 6, 7, 8]
+    assert_identical(weights, whole)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: str) -> None:
+    settings = replace(SETTINGS, save_every=2)
+    _, whole = train(tmp_path / "whole", settings=settings)
+    train(tmp_path / "cut", settings=settings, interrupt_after=5)
+    newest = tmp_path / "cut" / "checkpoints" / "checkpoint-5"
+    hurt = newest / "optimizer.pt"
+    if damage == "truncated":
+        os.truncate(hurt, 1000)
+    else:
+        hurt.unlink()
+    with pytest.raises(PersonalignError, match=r"optimizer.pt .*damaged; remove .*checkpoint-5"):
+        train(tmp_path / "cut", settings=settings, resume=True)
+    shutil.rmtree(newest)
+    resumed, weights = train(tmp_path / "cut", settings=settings, resume=True)
+    assert resumed.history[0]["step"] == 5
+    assert_identical(weights, whole)
+
+
+def test_a_gradient_that_is_no_number_stops_before_it_spoils_the_weights(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, save_every=2)
+    poisoned: list[nn.Module] = []
+
+    class Poisoned(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, values: torch.Tensor) -> torch.Tensor:
+            return values.clone()
+
+        @staticmethod
+        def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return gradient * math.nan
+
+    def poison(*arguments: Any, **named: Any) -> tuple[torch.Tensor, dict[str, float]]:
+        poisoned.append(arguments[0])
+        loss, values = step_loss(*arguments, **named)
+        # The third step's, whatever micro-batches the first two had: checkpoints tell the step.
+        bad = (tmp_path / "checkpoints" / "checkpoint-2").is_dir()
+        return (Poisoned.apply(loss) if bad else loss), values  # type: ignore[no-untyped-call]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer_module, "step_loss", poison)
+        with pytest.raises(
+            PersonalignError, match=r"made: the gradient of step 3 is not a number.*learning_rate"
+        ):
+            train(tmp_path, settings=settings)
+    assert all(bool(value.isfinite().all()) for value in poisoned[0].parameters())
+    _, weights = train(tmp_path, settings=settings, resume=True)
+    assert_identical(weights, train(tmp_path / "whole", settings=settings)[1])
+
+
+def test_the_journal_of_an_interrupted_stage_is_that_of_an_uninterrupted_one(tmp_path: Path) -> None:
     settings = replace(SETTINGS, log_every=3)
+    train(tmp_path / "whole", settings=settings)
     first, _ = train(tmp_path, settings=settings, interrupt_after=4)
     resumed, _ = train(tmp_path, settings=settings, resume=True)
-    assert [row["step"] for row in rows_of(tmp_path)] == [3, 4, 6, 8]
+    assert [row["step"] for row in rows_of(tmp_path)] == [3, 6, 8]
+    assert rows_of(tmp_path) == rows_of(tmp_path / "whole")
     assert resumed.seconds > first.seconds
 
 

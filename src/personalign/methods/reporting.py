@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from personalign._files import write_text
+from personalign._files import read_whole_lines, write_text
 from personalign.data.dialogue import Dialogue
 from personalign.data.formats import read_dialogues
 from personalign.errors import PersonalignError
@@ -173,8 +173,7 @@ def training_section(runs: Sequence[FinishedRun]) -> Section:
         stages: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         journal = run.folder / "metrics.jsonl"
         if journal.is_file():
-            for line in journal.read_text(encoding="utf-8").splitlines():
-                row = json.loads(line)
+            for row in read_whole_lines(journal):
                 if {"reward_chosen", "reward_rejected"} <= set(row):
                     row["margin"] = row["reward_chosen"] - row["reward_rejected"]
                 stages[row["stage"]].append(row)

@@ -6,18 +6,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from personalign._files import write_json, write_jsonl
+from personalign._files import disk_errors, read_whole_lines, write_json, write_jsonl
+from personalign.errors import PersonalignError
 from personalign.training.step import StageSettings, mean_losses
 from personalign.training.weights import save_weights
 
-SECONDS = "seconds.json"
+COMPLETE = "complete.json"
 EVALUATIONS = "evaluations.json"
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -43,10 +44,46 @@ class Totals:
         return means
 
 
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What is written into a checkpoint last: one without it is not whole.
+
+    `sums` and `steps` are of what was not yet written to the journal; `files` are the others there, with their bytes.
+    """
+
+    step: int
+    seconds: float
+    sums: dict[str, float]
+    steps: int
+    files: dict[str, int]
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def read_marker(checkpoint: Path) -> Marker | None:
+    """Raises PersonalignError where a file was damaged after the checkpoint had been complete."""
+    try:
+        marker = Marker(**json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    for name, size in marker.files.items():
+        path = checkpoint / name
+        found = path.stat().st_size if path.is_file() else None
+        if found != size:
+            state = "is missing" if found is None else f"has {found} bytes of {size}"
+            raise PersonalignError(
+                f"{path} {state}: the checkpoint is damaged; remove {checkpoint}, and --resume goes on from the "
+                "checkpoint before it, or where there is none begins the stage anew"
+            )
+    return marker
+
+
 class Journal(TrainerCallback):  # type: ignore[misc]
     """Writes metrics.jsonl, tells the progress, stops on Ctrl-C between steps, and evaluates.
 
-    Under `folder` it keeps the evaluations, the weights of the best one, and beside each checkpoint the seconds so far.
+    Under `folder` it keeps the evaluations, the weights of the best one, and in each checkpoint a marker of completion.
     """
 
     def __init__(
@@ -78,13 +115,19 @@ class Journal(TrainerCallback):  # type: ignore[misc]
     def begin(self, checkpoint: Path | None, *, step: int) -> None:
         """Take up the stage after `step`, 0 for the first: what lies behind it is forgotten."""
         if checkpoint is not None:
-            self._start -= _read(checkpoint / SECONDS, otherwise=0.0)
+            done = read_marker(checkpoint)
+            assert done is not None
+            self._start -= done.seconds
+            self._totals.values, self._totals.steps = done.sums, done.steps
             for at, value in _read(self._folder / EVALUATIONS, otherwise=[]):
                 if at <= step:
                     self._judge(at, value)
         if self._journal is not None and self._journal.is_file():
-            rows = [json.loads(line) for line in self._journal.read_text(encoding="utf-8").splitlines()]
-            kept = [row for row in rows if row["stage"] != self._stage or row["step"] <= step]
+            kept = [
+                row
+                for row in read_whole_lines(self._journal)
+                if row["stage"] != self._stage or row["step"] <= step
+            ]
             write_jsonl(self._journal, kept)
 
     @property
@@ -115,8 +158,6 @@ class Journal(TrainerCallback):  # type: ignore[misc]
             if self.out_of_patience:
                 control.should_training_stop = True
         if self.interrupted:
-            if self._totals.steps:
-                self._write({"step": step, **mean_losses(self._totals.drain())})
             control.should_training_stop = True
             control.should_save = True
         return control
@@ -124,7 +165,11 @@ class Journal(TrainerCallback):  # type: ignore[misc]
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        write_json(self._folder / f"checkpoint-{state.global_step}" / SECONDS, self.seconds)
+        checkpoint = self._folder / f"checkpoint-{state.global_step}"
+        marker = Marker(
+            state.global_step, self.seconds, self._totals.values, self._totals.steps, _sizes(checkpoint)
+        )
+        write_json(checkpoint / COMPLETE, asdict(marker))
         return control
 
     def _evaluate(self, model: nn.Module, step: int, validate: Callable[[nn.Module], float]) -> None:
@@ -155,7 +200,7 @@ class Journal(TrainerCallback):  # type: ignore[misc]
     def _write(self, row: dict[str, float]) -> None:
         self.history.append(row)
         if self._journal is not None:
-            with open(self._journal, "a", encoding="utf-8") as stream:
+            with disk_errors(self._journal), open(self._journal, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"stage": self._stage, **row}) + "\n")
 
 

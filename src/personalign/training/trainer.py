@@ -1,6 +1,5 @@
 """The one Trainer: transformers' loop, with dialogue trees as batches and our objectives as loss."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
 
+from personalign._files import disk_errors
 from personalign.errors import PersonalignError
 from personalign.training.examples import ExampleBatches, GrownTree
-from personalign.training.journal import Journal, Progress, Totals, between_steps
+from personalign.training.journal import Journal, Progress, Totals, between_steps, read_marker
 from personalign.training.step import StageSettings, step_loss
 from personalign.training.weights import load_weights
 from personalign.trees import PACKED, ScoringPlan, batches_under
@@ -50,8 +49,10 @@ class TreeTrainer(Trainer):  # type: ignore[misc]
         optimizer: torch.optim.Optimizer | None,
         totals: Totals,
         callbacks: list[TrainerCallback],
+        stage: str,
     ) -> None:
         super().__init__(model=model, args=args, train_dataset=list(trees), callbacks=callbacks)
+        self._stage = stage
         self._settings = settings
         self._plan = plan
         self._own_optimizer = optimizer
@@ -93,6 +94,21 @@ class TreeTrainer(Trainer):  # type: ignore[misc]
                 measured[name] = measured.get(name, 0.0) + value
         self._totals.add(measured)
         return loss
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        """As the Trainer's; a gradient that is no number must not reach the weights, nor a checkpoint them."""
+        norm = super()._clip_grad_norm(model)
+        if not math.isfinite(float(norm)):
+            raise PersonalignError(
+                f"{self._stage}: the gradient of step {self.state.global_step + 1} is not a number (norm {float(norm)}), "
+                f"so training stopped before it spoilt the weights; set a lower stages.{self._stage}.learning_rate or "
+                "max_grad_norm, or backbone.dtype float32"
+            )
+        return norm
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with disk_errors(self.args.output_dir):
+            super()._save_checkpoint(model, trial)
 
     def _global_count(self, trees: Sequence[GrownTree]) -> float:
         """Supervised tokens or pairs of this step over all ranks, per rank: DDP averages gradients over ranks."""
@@ -160,6 +176,7 @@ def train_stage(
         optimizer=optimizer,
         totals=totals,
         callbacks=[callback],
+        stage=stage,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -218,13 +235,12 @@ def _arguments(settings: StageSettings, folder: Path) -> TrainingArguments:
 
 
 def _last_checkpoint(folder: Path) -> tuple[Path | None, int]:
-    """The newest whole checkpoint and its step. A process that dies while it writes one leaves it without its state."""
-    newest: tuple[Path | None, int] = (None, 0)
-    for path in folder.glob("checkpoint-*"):
-        try:
-            state = json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if state["global_step"] > newest[1]:
-            newest = path, state["global_step"]
-    return newest
+    """The newest whole checkpoint and its step. A process that dies while it writes one leaves it without its marker."""
+    numbers = sorted(
+        (int(path.name.rpartition("-")[2]) for path in folder.glob("checkpoint-*")), reverse=True
+    )
+    for number in numbers:
+        path = folder / f"checkpoint-{number}"
+        if read_marker(path) is not None:
+            return path, number
+    return None, 0
