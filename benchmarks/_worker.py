@@ -14,7 +14,7 @@ from _data import read_workload
 from _models import WorkCounter, build_model, measure_peak
 from _work import Job, Measurement
 from personalign._files import write_json
-from personalign.models.precision import cpu_has_amx
+from personalign.models.precision import cpu_multiplies_bf16
 from personalign.training.examples import Example
 
 SEARCH_EXAMPLES = {"10M": 8, "30M": 8, "124M": 4}
@@ -34,7 +34,7 @@ def answer(job: Job) -> dict[str, Any]:
         case "agreement":
             return agreement(job)
         case "peak":
-            return asdict(measure_peak(job.device, with_bf16=job.device == "cuda" or cpu_has_amx()))
+            return asdict(measure_peak(job.device, with_bf16=job.device == "cuda" or cpu_multiplies_bf16()))
 
 
 def measure(job: Job) -> Measurement:

@@ -37,7 +37,7 @@ from personalign.decoding.selection import calibrate_none, choose, labelled_line
 from personalign.errors import PersonalignError
 from personalign.methods.pal import Dropped, persona_aware_learning
 from personalign.models import LoadedModel, prepare, train_bpe
-from personalign.models.precision import cpu_has_amx
+from personalign.models.precision import cpu_multiplies_bf16
 from personalign.prompts import Prompter, PromptSettings
 from personalign.training.examples import grow
 from personalign.training.step import StageSettings
@@ -102,7 +102,7 @@ def train_model(workload: Workload, *, steps: int) -> tuple[LoadedModel, Prompte
         warmup_steps=20,
         schedule="linear",
         max_grad_norm=1.0,
-        bf16=cpu_has_amx(),
+        bf16=cpu_multiplies_bf16(),
     )
     with tempfile.TemporaryDirectory() as folder:
         train_stage(

@@ -3,7 +3,7 @@
 Metrics: every metric that needs no model, with its interval, on replies to PERSONA-CHAT's validation dialogues (each
 turn gets another dialogue's reply), in 10 seconds at most. Judge: all (line, reply) pairs of those dialogues against
 `CrossEncoder.predict`, same weights, batch size and dtype, by turns, the probabilities compared; bfloat16 against float32
-in labels where the CPU has AMX; and a second run from the cache.
+in labels where the CPU has AMX or AVX512-BF16; and a second run from the cache.
 
 The last line is a JSON object with a row per measurement; the exit code is 1 where a row misses its target, 2 where it
 could not run. Needs convai2_valid and, to train a judge for some minutes where --judge names none, dnli_part in the
@@ -34,7 +34,7 @@ from personalign.evaluation.metrics import METRICS
 from personalign.evaluation.nli_judge import NliJudge, load_judge
 from personalign.evaluation.predictions import questions_of
 from personalign.methods.parts import DATA_FOLDER
-from personalign.models.precision import cpu_has_amx
+from personalign.models.precision import cpu_multiplies_bf16
 
 SECONDS_FOR_THE_SUITE = 10.0
 JUDGE_TARGET, CACHE_TARGET, LABELS_TARGET = 1.0, 50.0, 0.999
@@ -101,10 +101,10 @@ def judge_rows(options: argparse.Namespace, folder: Path) -> list[Row]:
             details,
         )
     ]
-    if cpu_has_amx():
+    if cpu_multiplies_bf16():
         rows += _bf16_rows(judge_folder, pairs, probabilities["ours"], batch_size=options.batch_size)
     else:
-        print("bf16 rows: skipped, this CPU has no AMX", flush=True)
+        print("bf16 rows: skipped, this CPU has no instructions for bf16", flush=True)
     cached = CachedJudge(ours, ours.key, folder / "verdicts.sqlite")
     first, _ = _timed(lambda: cached.judge(pairs).probabilities)
     second, again = _timed(lambda: cached.judge(pairs).probabilities)

@@ -128,7 +128,7 @@ def run(options: Options, dialogues: Sequence[Dialogue], folder: Path) -> dict[s
     peak = ask(base)
     print(_machine_line(options, peak), flush=True)
     if peak["bf16"] is None:
-        print("bf16 rows: skipped, this CPU has no AMX", flush=True)
+        print("bf16 rows: skipped, this CPU has no instructions for bf16", flush=True)
     precisions = (False,) if peak["bf16"] is None else (False, True)
     rows: list[Row] = []
     jobs = [
@@ -163,7 +163,7 @@ def run(options: Options, dialogues: Sequence[Dialogue], folder: Path) -> dict[s
         "rows": [asdict(row) for row in rows],
         "machine": {"processor": _processor(options), "threads": options.threads, "peak": peak},
         "dialogues": len(dialogues),
-        "bf16": "measured" if len(precisions) == 2 else "skipped: this CPU has no AMX",
+        "bf16": "measured" if len(precisions) == 2 else "skipped: this CPU has no instructions for bf16",
     }
 
 

@@ -156,8 +156,8 @@ def test_a_device_that_is_not_there_is_refused(config: JudgeTraining) -> None:
 
 
 def test_the_chosen_precision_is_recorded(config: JudgeTraining, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "cpu_has_amx", lambda: False)
-    with pytest.raises(PersonalignError, match="no AMX"):
+    monkeypatch.setattr(precision, "cpu_multiplies_bf16", lambda: False)
+    with pytest.raises(PersonalignError, match="neither AMX nor"):
         train_judge(replace(config, dtype="bfloat16"))
     record = train_judge(replace(config, dtype="auto", epochs=1))
     assert record["settings"]["dtype"] == "float32"

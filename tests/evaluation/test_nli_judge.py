@@ -74,8 +74,8 @@ def test_bfloat16_is_close_to_float32(judge_folder: Path) -> None:
 def test_what_the_machine_cannot_do_is_refused_as_for_models(
     judge_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "cpu_has_amx", lambda: False)
-    with pytest.raises(PersonalignError, match="no AMX"):
+    monkeypatch.setattr(precision, "cpu_multiplies_bf16", lambda: False)
+    with pytest.raises(PersonalignError, match="neither AMX nor"):
         load_judge(judge_folder, dtype="bfloat16")
     assert load_judge(judge_folder, dtype="auto").precision.dtype == "float32"
     for device in ("tpu", "cuda:x"):

@@ -10,27 +10,27 @@ LARGE = precision.LARGE_ENOUGH_FOR_BF16_ON_CPU
 
 
 @pytest.fixture(params=[True, False])
-def amx(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    monkeypatch.setattr(precision, "cpu_has_amx", lambda: request.param)
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    monkeypatch.setattr(precision, "cpu_multiplies_bf16", lambda: request.param)
     return bool(request.param)
 
 
-def test_auto_on_a_cpu(amx: bool) -> None:
+def test_auto_on_a_cpu(quick: bool) -> None:
     assert choose_precision("auto", device=CPU, parameters=LARGE - 1).dtype == "float32"
     large = choose_precision("auto", device=CPU, parameters=LARGE)
-    assert large.dtype == ("bfloat16" if amx else "float32")
-    assert amx or "no AMX" in large.reason
+    assert large.dtype == ("bfloat16" if quick else "float32")
+    assert quick or "neither AMX nor" in large.reason
 
 
-def test_bfloat16_is_refused_where_it_is_slow(amx: bool) -> None:
-    if amx:
+def test_bfloat16_is_refused_where_it_is_slow(quick: bool) -> None:
+    if quick:
         assert choose_precision("bfloat16", device=CPU, parameters=1).autocast
     else:
-        with pytest.raises(PersonalignError, match=r"no AMX.*write float32 or auto"):
+        with pytest.raises(PersonalignError, match=r"neither AMX nor.*write float32 or auto"):
             choose_precision("bfloat16", device=CPU, parameters=1)
 
 
-def test_float32_is_float32_everywhere(amx: bool) -> None:
+def test_float32_is_float32_everywhere(quick: bool) -> None:
     for device in ("cpu", "mps", "cuda"):
         assert not choose_precision("float32", device=torch.device(device), parameters=LARGE).autocast
 
@@ -82,3 +82,14 @@ def test_autocast_computes_in_bf16_over_fp32_weights() -> None:
         with autocast(Precision(dtype, "cpu", "asked for")):  # type: ignore[arg-type]
             assert layer(torch.ones(1, 4)).dtype == expected
     assert layer.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("able", "quick"),
+    [({}, False), ({"avx512_f": True}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)],
+)
+def test_a_cpu_multiplies_bf16_where_it_has_the_instructions(
+    able: dict[str, bool], quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert precision.cpu_multiplies_bf16() is quick

@@ -8,7 +8,7 @@ from tests.trees.random_trees import TREES, Grown, Sprout, alone, grow, tiny_mod
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from personalign.models.precision import cpu_has_amx
+from personalign.models.precision import cpu_multiplies_bf16
 from personalign.trees import DialogueTree, pack, score, segments
 from personalign.trees.segments import LONGEST, SHORTEST, attending_in, segments_of
 
@@ -81,7 +81,7 @@ def test_the_same_sums_and_gradients_as_with_the_whole_mask(key_heads: int) -> N
         torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.skipif(not cpu_has_amx(), reason="only CPUs with AMX compute in bf16, and this one has none")
+@pytest.mark.skipif(not cpu_multiplies_bf16(), reason="this CPU has no instructions for bf16")
 @pytest.mark.parametrize("key_heads", [4, 2])
 def test_gradients_under_bf16_autocast_are_those_of_the_whole_mask(key_heads: int) -> None:
     batch = pack([large_tree(), grow((1, 2, 3), [Sprout(0, 0.5, (4, 5))]).tree])

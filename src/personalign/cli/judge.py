@@ -22,7 +22,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16"],
-    typer.Option(help="What to compute in; bfloat16 is quick on CPUs with AMX and on GPUs."),
+    typer.Option(help="What to compute in; bfloat16 is quick on GPUs and on CPUs with AMX or AVX512-BF16."),
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:0 or mps.")]
 MaxLength = Annotated[int, typer.Option(min=8, help="Tokens of premise and hypothesis together.")]
@@ -59,7 +59,7 @@ def train(
         typer.Option(help="Sentences with triples {text, triples}, to make rows from; repeatable."),
     ] = None,
     max_facts: Annotated[int, typer.Option(min=0, help="At most so many rows from facts.")] = 16_000,
-    babble: Annotated[int, typer.Option(min=0, help="Rows of word salad, as neutral.")] = 3000,
+    babble: Annotated[int, typer.Option(min=0, help="Rows of word salad, as neutral.")] = 3500,
     exclude: Annotated[
         list[Path] | None,
         typer.Option(

@@ -83,14 +83,16 @@ def autocast(precision: Precision) -> contextlib.AbstractContextManager[object]:
     return contextlib.nullcontext()
 
 
-def cpu_has_amx() -> bool:
-    """Whether this CPU multiplies bf16 tiles; without them bf16 is slower than fp32."""
-    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+def cpu_multiplies_bf16() -> bool:
+    """Whether this CPU has instructions for products of bf16 (AMX, AVX512-BF16); without them it is slower than fp32."""
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16", False) or able.get("avx512_bf16", False))
 
 
 def _bf16_obstacle(device: torch.device) -> str | None:
     if device.type == "cpu":
-        return None if cpu_has_amx() else "this CPU has no AMX, without which bfloat16 is slow"
+        without = "this CPU has neither AMX nor AVX512-BF16, without which bfloat16 is slow"
+        return None if cpu_multiplies_bf16() else without
     if device.type == "mps":
         return "on Apple MPS models compute in float32"
     if not torch.cuda.is_bf16_supported(including_emulation=False):
