@@ -2,7 +2,8 @@
 
 A judge that saw only sentences calls word salad entailed as soon as it holds the line's words. Some kinds are for
 training; the others are held out, to see whether the judge learnt what babble is or only these kinds of it. One of
-those, `repeated_line`, is near to one that is trained on, `line_words`: the same words, over and over in their order.
+those, `repeated_line`, is near to two that are trained on: the line's words over and over, drawn at random
+(`line_words`) or each by itself (`stuttered_line`), where it repeats a few of them as they stand.
 """
 
 import random
@@ -99,6 +100,13 @@ def _line_words(made_by: Babbler, line: Sequence[str], shuffle: random.Random) -
     return shuffle.sample(said, len(said))
 
 
+def _stuttered_line(made_by: Babbler, line: Sequence[str], shuffle: random.Random) -> list[str]:
+    """The persona line, or its first or last words, with every word two or three times."""
+    size = shuffle.randint(min(len(line), 2), len(line))
+    start = shuffle.choice((0, len(line) - size))
+    return [word for word in line[start : start + size] for _ in range(shuffle.randint(2, 3))]
+
+
 def _frequent(made_by: Babbler, line: Sequence[str], shuffle: random.Random) -> list[str]:
     """Words by their frequency: what a model says that has learnt no more than that."""
     return shuffle.choices(made_by.words, made_by.weights, k=_length(made_by, shuffle))
@@ -163,6 +171,7 @@ KINDS: Mapping[str, Callable[[Babbler, Sequence[str], random.Random], list[str]]
     "shuffled": _shuffled,
     "shuffled_line": _shuffled_line,
     "line_words": _line_words,
+    "stuttered_line": _stuttered_line,
     "frequent_words": _frequent,
     "repeated": _repeated,
     "bigrams": _bigrams,
@@ -171,5 +180,13 @@ KINDS: Mapping[str, Callable[[Babbler, Sequence[str], random.Random], list[str]]
     "stuck": _stuck,
     "pieces": _pieces,
 }
-TRAINED_ON = ("shuffled", "shuffled_line", "line_words", "frequent_words", "repeated", "bigrams")
+TRAINED_ON = (
+    "shuffled",
+    "shuffled_line",
+    "line_words",
+    "stuttered_line",
+    "frequent_words",
+    "repeated",
+    "bigrams",
+)
 HELD_OUT = ("any_words", "repeated_line", "stuck", "pieces")

@@ -18,7 +18,7 @@ from personalign.evaluation.calibration import calibration_error, fit_temperatur
 from personalign.evaluation.classification import classification_scores
 from personalign.evaluation.judge import LABELS, NEUTRAL, Judge, Progress
 from personalign.evaluation.judge_data import JudgeData, Part, judge_data
-from personalign.evaluation.nli_judge import ID_TO_LABEL, NliJudge, encode_pairs
+from personalign.evaluation.nli_judge import ID_TO_LABEL, NliJudge, encode_pairs, pad_pairs
 from personalign.evaluation.nli_rows import NliRow
 from personalign.models.encoder import offline_encoder_folder
 from personalign.models.hub import hub_arguments
@@ -45,7 +45,7 @@ class JudgeTraining:
     max_neutral: int = 3000
     facts: tuple[Path, ...] = ()
     max_facts: int = 16_000
-    babble: int = 3000
+    babble: int = 3500
     exclude: tuple[Path, ...] = ()
     part: Part = "all"
     dev_share: float = 0.08
@@ -176,18 +176,19 @@ def _fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, (updates - step) / max(1, updates - warmup))
     )
+    encoded = encode_pairs(
+        judge.tokenizer, [(row.premise, row.hypothesis) for row in data.train], max_length=config.max_length
+    )
+    lengths = [len(ids) for ids in encoded["input_ids"]]
     per_epoch: list[float] = []
     best: dict[str, torch.Tensor] = {}
     done = 0
     for _ in range(config.epochs):
         judge.model.train()
-        for batch in _batches(data.train, size=config.batch_size, shuffle=shuffle):
-            inputs = encode_pairs(
-                judge.tokenizer,
-                [(row.premise, row.hypothesis) for row in batch],
-                max_length=config.max_length,
-            ).to(judge.model.device)
-            labels = torch.tensor([row.label for row in batch], device=judge.model.device)
+        for batch in _batches(lengths, size=config.batch_size, shuffle=shuffle):
+            rows = {name: [values[index] for index in batch] for name, values in encoded.items()}
+            inputs = pad_pairs(judge.tokenizer, rows).to(judge.model.device)
+            labels = torch.tensor([data.train[index].label for index in batch], device=judge.model.device)
             with autocast(judge.precision):
                 logits = judge.model(**inputs).logits
             loss = torch.nn.functional.cross_entropy(
@@ -212,13 +213,13 @@ def _fit(
     return per_epoch
 
 
-def _batches(rows: Sequence[NliRow], *, size: int, shuffle: random.Random) -> Iterator[list[NliRow]]:
-    """Random batches of rows of like length: sorting within random chunks halves the padding."""
-    order = shuffle.sample(rows, len(rows))
+def _batches(lengths: Sequence[int], *, size: int, shuffle: random.Random) -> Iterator[list[int]]:
+    """Random batches of rows of like length: sorting within random chunks leaves hardly any padding."""
+    order = shuffle.sample(range(len(lengths)), len(lengths))
     chunk = size * 32
     batches = []
     for start in range(0, len(order), chunk):
-        like = sorted(order[start : start + chunk], key=lambda row: len(row.premise) + len(row.hypothesis))
+        like = sorted(order[start : start + chunk], key=lambda index: lengths[index])
         batches += [like[first : first + size] for first in range(0, len(like), size)]
     shuffle.shuffle(batches)
     yield from batches

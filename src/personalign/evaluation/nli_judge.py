@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,21 +62,24 @@ class NliJudge:
 
     def logits(self, pairs: Sequence[Pair]) -> npt.NDArray[np.float32]:
         """[N, 3] in the order of `LABELS`, before the temperature."""
-        distinct = sorted(set(pairs), key=lambda pair: (len(pair[0]) + len(pair[1]), pair))
+        distinct = list(dict.fromkeys(pairs))
+        encoded = encode_pairs(self.tokenizer, distinct, max_length=self.max_length)
+        # By tokens, not by characters: hardly a batch is padded then.
+        order = sorted(range(len(distinct)), key=lambda index: len(encoded["input_ids"][index]))
         found = np.zeros((len(distinct), 3), dtype=np.float32)
-        for start in range(0, len(distinct), self.batch_size):
-            batch = distinct[start : start + self.batch_size]
-            found[start : start + len(batch)] = self._logits_of(batch).numpy()
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            rows = {name: [values[index] for index in batch] for name, values in encoded.items()}
+            found[batch] = self._logits_of(pad_pairs(self.tokenizer, rows)).numpy()
             if self.progress is not None:
                 self.progress(start + len(batch), len(distinct))
-        row = {pair: index for index, pair in enumerate(distinct)}
-        return found[np.array([row[pair] for pair in pairs], dtype=np.int64)]
+        place = {pair: index for index, pair in enumerate(distinct)}
+        return found[np.array([place[pair] for pair in pairs], dtype=np.int64)]
 
     @torch.inference_mode()
-    def _logits_of(self, pairs: Sequence[Pair]) -> torch.Tensor:
-        inputs = encode_pairs(self.tokenizer, pairs, max_length=self.max_length).to(self.model.device)
+    def _logits_of(self, inputs: Any) -> torch.Tensor:
         with autocast(self.precision):
-            logits: torch.Tensor = self.model(**inputs).logits
+            logits: torch.Tensor = self.model(**inputs.to(self.model.device)).logits
         return logits.float()[:, list(self.columns)].cpu()
 
 
@@ -160,16 +163,24 @@ def label_columns(id2label: dict[int, str]) -> tuple[int, int, int]:
     return column_of[0], column_of[1], column_of[2]
 
 
-def encode_pairs(tokenizer: Any, pairs: Sequence[Pair], *, max_length: int) -> Any:
-    """Premises and hypotheses as one padded batch; of too long a pair, the longer text loses its end."""
-    return tokenizer(
+def encode_pairs(tokenizer: Any, pairs: Sequence[Pair], *, max_length: int) -> dict[str, list[list[int]]]:
+    """What the model is given of each pair, unpadded; of too long a pair, the longer text loses its end."""
+    if not pairs:
+        return {"input_ids": []}
+    encoded: dict[str, list[list[int]]] = tokenizer(
         [premise for premise, _ in pairs],
         [hypothesis for _, hypothesis in pairs],
-        padding=True,
         truncation=True,
         max_length=max_length,
-        return_tensors="pt",
     )
+    return dict(encoded)
+
+
+def pad_pairs(tokenizer: Any, rows: Mapping[str, list[list[int]]]) -> Any:
+    """One padded batch of what `encode_pairs` gave."""
+    from transformers.data.data_collator import pad_without_fast_tokenizer_warning
+
+    return pad_without_fast_tokenizer_warning(tokenizer, dict(rows), return_tensors="pt")
 
 
 ID_TO_LABEL = dict(enumerate(LABELS))
