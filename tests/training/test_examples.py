@@ -80,7 +80,17 @@ def test_every_tree_once_per_epoch(trees: int, examples: int, seed: int) -> None
     assert len(batches) == len(epoch) == max(1, min(trees, round(trees / examples)))
     sizes = [len(batch) for batch in epoch]
     assert max(sizes) - min(sizes) <= 1
-    assert max(sizes) <= batches.batch_size
+
+
+@given(trees=st.integers(1, 30), ranks=st.integers(1, 5), seed=st.integers(0, 3))
+def test_ranks_share_every_batch(trees: int, ranks: int, seed: int) -> None:
+    grown = grow(supervised(dialogues=trees, turns=3, seed=seed), budget=60)
+    whole = ExampleBatches(grown, examples=12, seed=seed)
+    shares = [ExampleBatches(grown, examples=12, seed=seed, rank=rank, ranks=ranks) for rank in range(ranks)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert sorted(index for part in parts for index in part) == sorted(batch)
+        loads = [sum(len(grown[index]) for index in part) for part in parts]
+        assert max(loads) - min(loads) <= max(len(grown[index]) for index in batch)
 
 
 def test_batches_count_examples_and_not_trees() -> None:

@@ -135,16 +135,21 @@ class ExampleBatches:
     Every epoch is a fresh shuffle that depends on nothing but the seed and the epoch, so that a resumed run meets the
     same batches. An epoch holds every tree once, in `round(examples in all / examples)` batches of nearly equal
     numbers of trees; a batch has about `examples` examples.
+
+    Of several `ranks`, each gets its share of every batch, about as many tokens as the others, so that a step is the
+    same on any number of them. A share may be empty.
     """
 
-    def __init__(self, trees: Sequence[GrownTree], *, examples: int, seed: int) -> None:
+    def __init__(
+        self, trees: Sequence[GrownTree], *, examples: int, seed: int, rank: int = 0, ranks: int = 1
+    ) -> None:
         sizes = [len(tree.examples) for tree in trees]
-        self._trees = len(trees)
+        self._lengths = [len(tree) for tree in trees]
         self._seed = seed
+        self._rank = rank
+        self._ranks = ranks
         self._epoch = 0
         self._batches = min(max(1, round(sum(sizes) / examples)), len(trees))
-        self.batch_size = max(1, -(-len(trees) // max(1, self._batches)))
-        self.drop_last = False
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch = epoch
@@ -153,6 +158,17 @@ class ExampleBatches:
         return self._batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng((self._seed, self._epoch)).permutation(self._trees)
-        for share in np.array_split(order, self._batches):
-            yield share.tolist()
+        order = np.random.default_rng((self._seed, self._epoch)).permutation(len(self._lengths))
+        for batch in np.array_split(order, self._batches):
+            yield self._share(batch.tolist())
+
+    def _share(self, batch: list[int]) -> list[int]:
+        if self._ranks == 1:
+            return batch
+        # The longest first, each to whoever has the least.
+        loads, shares = [0] * self._ranks, [list[int]() for _ in range(self._ranks)]
+        for index in sorted(batch, key=lambda index: -self._lengths[index]):
+            lightest = loads.index(min(loads))
+            loads[lightest] += self._lengths[index]
+            shares[lightest].append(index)
+        return shares[self._rank]

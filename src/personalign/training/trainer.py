@@ -1,5 +1,6 @@
 """The one Trainer: transformers' loop, with dialogue trees as batches and our objectives as loss."""
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
@@ -57,15 +60,20 @@ class TreeTrainer(Trainer):  # type: ignore[misc]
         self._plan = plan
         self._own_optimizer = optimizer
         self._totals = totals
+        self._shortest = min(trees, key=len)
 
     def get_train_dataloader(self) -> Any:
         sampler = ExampleBatches(
-            self.train_dataset, examples=self._settings.batch_examples, seed=self._settings.seed
+            self.train_dataset,
+            examples=self._settings.batch_examples,
+            seed=self._settings.seed,
+            rank=self.args.process_index,
+            ranks=self.args.world_size,
         )
         loader: Any = DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=_as_inputs)
-        # A plain DataLoader would not hand the epoch on to the sampler, and every epoch would be the same.
-        prepared: Any = self.accelerator.prepare(loader)
-        return prepared
+        # A plain DataLoader would not hand the epoch on to the sampler, and every epoch would be the same. The sampler
+        # shares out each batch itself: accelerate would give whole batches to the processes in turn.
+        return prepare_data_loader(loader, num_processes=1, process_index=0)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self._own_optimizer is not None:
@@ -84,16 +92,46 @@ class TreeTrainer(Trainer):  # type: ignore[misc]
         total = self._global_count(trees)
         loss = torch.zeros((), device=self.args.device)
         measured: dict[str, float] = {}
-        for indices in batches_under(trees, length=len, budget=self._settings.token_budget):
-            held = [trees[index] for index in indices]
-            with self.compute_loss_context_manager():
-                part, values = step_loss(model, held, settings=self._settings, plan=self._plan, total=total)
-            self.accelerator.backward(part)
+        passes = [
+            [trees[index] for index in indices]
+            for indices in batches_under(trees, length=len, budget=self._settings.token_budget)
+        ]
+        # Every process takes part in every exchange, so all make as many passes, some of them over what does not count.
+        idle = self._most(len(passes)) - len(passes)
+        for number, held in enumerate([[self._shortest]] * idle + passes):
+            last = number + 1 == idle + len(passes)
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                with self.compute_loss_context_manager():
+                    part, values = step_loss(
+                        model, held, settings=self._settings, plan=self._plan, total=total
+                    )
+                if number < idle:
+                    part, values = part * 0.0, {}
+                self.accelerator.backward(part)
             loss += part.detach()
             for name, value in values.items():
                 measured[name] = measured.get(name, 0.0) + value
-        self._totals.add(measured)
+        self._totals.add(self._over_ranks(measured))
         return loss
+
+    def _most(self, count: int) -> int:
+        """The greatest of the counts of all ranks."""
+        if self.args.world_size == 1:
+            return count
+        gathered: Tensor = self.accelerator.gather(torch.tensor([count], device=self.args.device))
+        return int(gathered.max())
+
+    def _over_ranks(self, measured: dict[str, float]) -> dict[str, float]:
+        """Sums over all ranks of what one step measured; means are of `_global_count`, which is a rank's share."""
+        if self.args.world_size == 1:
+            return measured
+        found: list[dict[str, float]] = gather_object([measured])
+        summed: dict[str, float] = {}
+        for values in found:
+            for name, value in values.items():
+                share = value if "/" in name else value / len(found)
+                summed[name] = summed.get(name, 0.0) + share
+        return summed
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         """As the Trainer's; a gradient that is no number must not reach the weights, nor a checkpoint them."""
@@ -118,7 +156,7 @@ class TreeTrainer(Trainer):  # type: ignore[misc]
             count = float(sum(len(tree.examples) for tree in trees))
         if self.args.world_size == 1:
             return count
-        gathered: Tensor = self.accelerator.gather(torch.tensor(count, device=self.args.device))
+        gathered: Tensor = self.accelerator.gather(torch.tensor([count], device=self.args.device))
         ranks: int = self.args.world_size
         return float(gathered.sum()) / ranks
 
@@ -227,6 +265,7 @@ def _arguments(settings: StageSettings, folder: Path) -> TrainingArguments:
         save_total_limit=2,
         eval_strategy="no",
         dataloader_pin_memory=False,
+        ddp_find_unused_parameters=False,
     )
     # A process trains on one device; the Trainer would spread rows over all GPUs that it sees, and trees are no rows.
     if arguments.device.type == "cuda":

@@ -1,0 +1,53 @@
+"""Two processes train as one does: the same batches, the same losses, the same weights."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.training.made_examples import pairs, supervised, tiny_model
+from tests.training.made_ranks import on_ranks
+from tests.training.test_trainer import SETTINGS, with_reference
+
+from personalign.training.examples import grow
+from personalign.training.step import StageSettings
+from personalign.training.trainer import train_stage
+
+
+def trained(folder: Path, settings: StageSettings) -> None:
+    """One stage; every rank leaves its history and its weights."""
+    model: Any = tiny_model()
+    trees = grow(supervised(dialogues=9), budget=200)
+    if settings.objective == "dpo":
+        trees = with_reference(grow(pairs(dialogues=9), budget=200))
+    result = train_stage(model, trees, settings=settings, folder=folder / "checkpoints", stage="made")
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    (folder / f"history-{rank}.json").write_text(json.dumps(result.history), encoding="utf-8")
+    torch.save(model.state_dict(), folder / f"weights-{rank}.pt")
+
+
+@pytest.mark.parametrize("objective", ["nll", "dpo"])
+@pytest.mark.parametrize("budget", [200, 10_000])
+@pytest.mark.parametrize("batch", [4, 1])
+def test_two_processes_are_as_one(tmp_path: Path, objective: Any, budget: int, batch: int) -> None:
+    settings = replace(SETTINGS, objective=objective, token_budget=budget, batch_examples=batch)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    trained(tmp_path / "one", settings)
+    on_ranks(trained, tmp_path / "two", settings)
+    alone, first, second = (
+        torch.load(tmp_path / path) for path in ("one/weights-0.pt", "two/weights-0.pt", "two/weights-1.pt")
+    )
+    for name, value in alone.items():
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name], value, atol=1e-4, rtol=0)
+    expected, *others = (
+        json.loads((tmp_path / path).read_text())
+        for path in ("one/history-0.json", "two/history-0.json", "two/history-1.json")
+    )
+    assert len(expected) == SETTINGS.max_steps
+    for rows in others:
+        for row, wanted in zip(rows, expected, strict=True):
+            assert row == pytest.approx(wanted, abs=1e-4)
