@@ -1,6 +1,7 @@
 """`personalign evaluate` and `personalign metrics`: what they print and refuse."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def test_all_metrics_by_default_and_what_is_missing_is_said(folder: Path) -> Non
     found = last_json(result)
     assert found["systems"]["good"]["rouge-l/coco"]["mean"] == pytest.approx(100)
     assert found["left_out"]["ppl/token"] == "good lacks 'gold_nll' and 'gold_tokens' in every prediction"
-    assert "left out: hits@1" in result.stderr
+    lines = result.stderr.splitlines()
+    assert "left out, good lacks 'rank' in every prediction: hits@1, mrr" in lines
     assert "bleu-1/idl_legacy_char" not in found["systems"]["good"]
 
 
@@ -99,7 +101,7 @@ def test_a_part_and_seeds(folder: Path) -> None:
     [
         (["missing.jsonl"], "missing.jsonl is no file"),
         (["{0}/good.jsonl", "--metrics", "blue-1"], "there is no metric 'blue-1'"),
-        (["{0}/good.jsonl", "--against", "x"], "'x' is none of the systems: good"),
+        (["{0}/good.jsonl", "--against", "x"], "'x' is none of the systems: 'good'"),
         (["{0}/good.jsonl", "{0}/good.jsonl"], "two systems are called 'good'"),
         (["{0}/data.jsonl"], "data.jsonl does not fit the data"),
         (["{0}/good.jsonl", "--judge", "nobody"], "there is no judge 'nobody'"),
@@ -115,6 +117,63 @@ def test_mistakes_are_one_message(folder: Path, arguments: list[str], message: s
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
     assert message in result.stderr
+
+
+def test_one_system_alone_is_held_against_nothing(folder: Path) -> None:
+    result = run("evaluate", folder / "good.jsonl", "--data", folder / "data.jsonl", "--against", "good")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no system to hold against 'good'" in result.stderr
+
+
+def test_no_metric_at_all_is_an_error(folder: Path) -> None:
+    result = run("evaluate", folder / "good.jsonl", "--data", folder / "data.jsonl", "--metrics", "hits@1")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "none of the metrics can be computed" in result.stderr
+
+
+def test_differences_are_printed_with_their_intervals(folder: Path) -> None:
+    files = [folder / "good.jsonl", f"base={folder / 'bad.jsonl'}"]
+    result = run("evaluate", *files, "--data", folder / "data.jsonl", "--metrics", "f1", "--against", "base")
+    assert "good minus base" in result.stdout
+    assert re.search(r"f1/convai2 .*\+\d+\.\d+ .*\+\d+\.\d+ to \+\d+\.\d+ .*better \*+", result.stdout)
+
+
+def test_the_oracle_refuses_lines_that_it_does_not_know(folder: Path) -> None:
+    result = run("evaluate", folder / "good.jsonl", "--data", folder / "data.jsonl", "--judge", "oracle")
+    assert result.exit_code == 1
+    assert "the oracle knows the lines of the synthetic corpus alone" in result.stderr
+
+
+@pytest.mark.parametrize(("language", "told"), [("en", True), ("zh", False)])
+def test_chinese_that_is_cut_as_english_is_told(tmp_path: Path, language: str, told: bool) -> None:
+    turns = (Turn("user", "你好吗"), Turn("assistant", "我很好"))
+    write_dialogues(tmp_path / "data.jsonl", [Dialogue("a", ("我爱狗",), turns)])
+    (tmp_path / "p.txt").write_text("我很好\n", encoding="utf-8")
+    result = run(
+        "evaluate",
+        tmp_path / "p.txt",
+        "--data",
+        tmp_path / "data.jsonl",
+        "--metrics",
+        "length",
+        "--language",
+        language,
+    )
+    assert result.exit_code == 0
+    assert ("most replies are Chinese" in result.stderr) is told
+
+
+def test_five_dialogues_are_too_few_to_test(tmp_path: Path) -> None:
+    turns = (Turn("user", "hi"), Turn("assistant", "hello there"))
+    for count, told in ((5, True), (6, False)):
+        write_dialogues(tmp_path / "data.jsonl", [Dialogue(f"d{n}", (), turns) for n in range(count)])
+        (tmp_path / "good.txt").write_text("hello there\n" * count)
+        (tmp_path / "bad.txt").write_text("no\n" * count)
+        files = [tmp_path / "good.txt", tmp_path / "bad.txt"]
+        result = run(
+            "evaluate", *files, "--data", tmp_path / "data.jsonl", "--metrics", "f1", "--against", "bad"
+        )
+        assert ("are too few to test" in result.stderr) is told
 
 
 def test_the_synthetic_oracle_judges(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from personalign.methods import judges
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(
-        build_app(), ["judge", *map(str, arguments)], env={"COLUMNS": "160", "OPENAI_API_KEY": ""}
+        build_app(), ["judge", *map(str, arguments)], env={"COLUMNS": "160", "OPENAI_API_KEY": "made up"}
     )
 
 

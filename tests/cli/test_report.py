@@ -119,7 +119,7 @@ def test_runs_of_one_recipe_are_seeds(finished: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert last_json(result)["systems"].count("PAL") == 1
     page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
-    assert "quickstart, again" in page
+    assert "quickstart; again" in page
     assert "The replies are those of the first seed" in page
     assert {row["test"] for row in rows_in(tmp_path / "both")} == {"", "t-test over seeds"}
 
@@ -219,8 +219,8 @@ def test_a_file_cannot_be_the_folder(finished: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--against", "nobody"], "'nobody' is none of the systems: finetuning"),
-        (["--against", "gold replies"], "'gold replies' is none of the systems: finetuning"),
+        (["--against", "nobody"], "'nobody' is none of the systems: 'finetuning'"),
+        (["--against", "gold replies"], "'gold replies' is none of the systems: 'finetuning'"),
         (["--part", "needs_line"], "the part needs_line needs"),
         (["gold replies={0}/predictions/stage1.jsonl"], "a system cannot be called 'gold replies'"),
         (["{0}/recipe.yaml"], "recipe.yaml"),

@@ -78,7 +78,7 @@ def test_unequal_turns_and_unknown_names_are_refused() -> None:
     other = Answers(QUESTIONS[1:], [Reply("x")] * 19)
     with pytest.raises(PersonalignError, match="b answers other turns than a"):
         evaluate({"a": [GOOD], "b": [other]}, metrics=METRICS)
-    with pytest.raises(PersonalignError, match="'c' is none of the systems: a"):
+    with pytest.raises(PersonalignError, match="'c' is none of the systems: 'a'"):
         evaluate({"a": [GOOD]}, metrics=METRICS, against="c")
     unlabelled = Answers([Question("x", 1, (), gold="y")], [Reply("y")])
     with pytest.raises(PersonalignError, match="'relevant' for every dialogue"):

@@ -93,6 +93,7 @@ def test_the_best_epoch_on_the_held_out_part_is_kept_and_calibrated(
         return {"accuracy": next(left)}
 
     monkeypatch.setattr(judge_training, "evaluate_judge", scored)
+    monkeypatch.setattr(judge_training, "FEWEST_TO_CALIBRATE", 1)
     record = train_judge(replace(config, epochs=3, dev_share=0.2, babble=6))
     judge = load_judge(config.out)
     assert torch.equal(judge.model.classifier.weight, weights[1])
@@ -102,6 +103,12 @@ def test_the_best_epoch_on_the_held_out_part_is_kept_and_calibrated(
     assert record["rows"]["babble_rows"] == 6
     assert set(record["held_out_babble"]) == set(HELD_OUT)
     assert f"Divide the logits by {record['temperature']:.3f}" in (config.out / "README.md").read_text()
+
+
+def test_a_handful_of_rows_sets_no_temperature(config: JudgeTraining) -> None:
+    record = train_judge(replace(config, dev_share=0.2))
+    assert 0 < record["rows"]["dev_rows"] < 100
+    assert record["temperature"] == 1.0
 
 
 def test_the_seed_decides_everything(config: JudgeTraining, tmp_path: Path) -> None:

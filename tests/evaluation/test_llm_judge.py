@@ -156,6 +156,10 @@ def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("OPENAI_BASE_URL", url)
         with pytest.raises(PersonalignError, match="write the whole address"):
             open_llm_judge("m")
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(PersonalignError, match="api.openai.com/v1, which wants a key: set OPENAI_API_KEY"):
+        open_llm_judge("m")
 
 
 def test_ratings_before_a_failure_are_kept_and_progress_is_one_count(

@@ -101,6 +101,14 @@ def test_metrics_are_found_by_name_or_by_what_stands_before_the_slash() -> None:
         find_metrics(["distinct-1/korpus"])
 
 
+def test_metrics_are_found_by_printed_names_and_without_legacy_variants() -> None:
+    assert [metric.name for metric in find_metrics(["BLEU-1/coco@char"])] == ["bleu-1/coco"]
+    assert "bleu-1/idl_legacy_char" not in [metric.name for metric in find_metrics(["bleu-1"])]
+    assert [metric.name for metric in find_metrics(["bleu-1/idl_legacy_char"])] == ["bleu-1/idl_legacy_char"]
+    with pytest.raises(PersonalignError, match="did you mean bleu-1 or bleu-2 or bleu-3 or bleu-4"):
+        find_metrics(["bleu"])
+
+
 def test_answers_want_one_reply_per_turn() -> None:
     with pytest.raises(PersonalignError, match="0 replies to 1 turns"):
         Answers([Question("x", 1, ())], [])

@@ -101,8 +101,17 @@ def test_what_a_system_tells_of_itself_is_kept(tmp_path: Path) -> None:
         ([*ROWS, {"dialogue": "c", "response": ""}], r"p.jsonl:4: dialogue: 'c' is not in the data"),
         ([*ROWS, {"dialogue": "a", "turn": 2, "response": ""}], r"2 is no reply of this dialogue; .*: 1, 3"),
         ([*ROWS, {"dialogue": "a", "response": ""}], r"turn: is missing; write the place"),
-        ([*ROWS[:2], {"dialogue": "b"}], r"p.jsonl:3: response: null instead of a text"),
-        ([*ROWS[:2], {"turn": 1}], r"p.jsonl:3: dialogue: null instead of a dialogue's id"),
+        ([*ROWS[:2], {"dialogue": "b"}], r"p.jsonl:3: response: is missing \(the line has `dialogue`\)"),
+        ([*ROWS[:2], {"dialogue": "b", "response": None}], r"p.jsonl:3: response: null instead of a text"),
+        (
+            [*ROWS[:2], {"id": "b", "response": "z", "persona": ["x"]}],
+            r"p.jsonl:3: persona: is not the one in the data",
+        ),
+        (
+            [*ROWS[:2], {"id": "b", "response": "z", "gold": "x"}],
+            r"p.jsonl:3: gold: is not the one in the data",
+        ),
+        ([*ROWS[:2], {"turn": 1}], r"p.jsonl:3: dialogue: is missing \(the line has `turn`\)"),
         ([*ROWS[:2], {**ROWS[2], "selected": 1}], r"selected: 1 is none of the 1 persona lines"),
         ([*ROWS[:2], {**ROWS[2], "probabilities": [1]}], r"probabilities: not a list of 2 numbers"),
         ([*ROWS[:2], {**ROWS[2], "gold_nll": -1}], r"gold_nll: -1 is not a number from 0 up"),
@@ -220,6 +229,21 @@ def test_plain_lines_under_the_name_of_json_lines_are_refused(tmp_path: Path, na
         read_predictions(tmp_path / name, QUESTIONS)
 
 
+def test_an_array_and_a_table_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text(json.dumps(ROWS, indent=1))
+    with pytest.raises(PersonalignError, match="is one JSON array; write each of its objects on a line"):
+        read_predictions(tmp_path / "p.json", QUESTIONS)
+    (tmp_path / "p.csv").write_text("a,1,x\na,3,y\nb,1,z\n")
+    with pytest.raises(PersonalignError, match="is a table, whose commas and quotes would be scored"):
+        read_predictions(tmp_path / "p.csv", QUESTIONS)
+
+
+def test_a_number_names_a_dialogue_by_its_digits(tmp_path: Path) -> None:
+    turns = (Turn("user", "hi"), Turn("assistant", "hello"))
+    (tmp_path / "p.jsonl").write_text('{"dialogue": 7, "response": "x"}\n')
+    assert texts(read_predictions(tmp_path / "p.jsonl", questions_of([Dialogue("7", (), turns)]))) == ["x"]
+
+
 def test_json_strings_are_no_plain_lines(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text('"x"\n"y \\u00e9"\n\n"z"\n')
     with pytest.raises(PersonalignError, match=r"a JSON string on every line, .*; write the bare text"):
@@ -229,8 +253,7 @@ def test_json_strings_are_no_plain_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["p.jsonl", "p.txt"])
 def test_an_empty_file_answers_nothing(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("")
-    message = r"3 of 3 replies of the data are missing|0 lines but the data has 3"
-    with pytest.raises(PersonalignError, match=message):
+    with pytest.raises(PersonalignError, match=f"{name} is empty; write one reply per line"):
         read_predictions(tmp_path / name, QUESTIONS)
 
 

@@ -1,4 +1,5 @@
 import math
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -51,10 +52,27 @@ def test_f1_precision_and_recall_equal_those_of_scikit_learn(
 def test_recall_at_k_ranks_lines_without_none() -> None:
     probabilities = [[0.1, 0.3, 0.2, 0.4], [0.1, 0.3, 0.2, 0.4], [0.2, 0.2, 0.0, 0.6]]
     relevant = [(2,), (0, 1), (0,)]
-    # Ranks: 2; 1 (line 1 is best); 2, a tie with line 1 being lost.
-    assert recall_at(relevant, probabilities, k=1).figure() == pytest.approx(1 / 3)
+    # Ranks: 2; 1 (line 1 is best); 1 or 2, a tie with line 1.
+    assert recall_at(relevant, probabilities, k=1).figure() == pytest.approx((0 + 1 + 1 / 2) / 3)
     assert recall_at(relevant, probabilities, k=2).figure() == 1.0
-    assert recall_at([*relevant, ()], [*probabilities, [1.0]], k=1).figure() == pytest.approx(1 / 3)
+    assert recall_at([*relevant, ()], [*probabilities, [1.0]], k=1).figure() == pytest.approx(1 / 2)
+
+
+@given(
+    shares=st.lists(st.sampled_from([0.0, 0.1, 0.2]), min_size=1, max_size=5),
+    labelled=st.sets(st.integers(0, 4), min_size=1),
+    k=st.integers(1, 5),
+)
+def test_recall_at_k_is_the_mean_over_all_orders_of_equal_lines(
+    shares: list[float], labelled: set[int], k: int
+) -> None:
+    lines = tuple(sorted(line for line in labelled if line < len(shares))) or (0,)
+    hits = []
+    for order in permutations(range(len(shares))):
+        ranked = sorted(order, key=lambda line: -shares[line])
+        hits.append(any(line in lines for line in ranked[:k]))
+    expected = sum(hits) / len(hits)
+    assert recall_at([lines], [[*shares, 0.9]], k=k).figure() == pytest.approx(expected)
 
 
 def test_no_turn_that_needs_a_line_has_no_accuracy_on_them() -> None:

@@ -1,18 +1,23 @@
 """What `evaluate` and `report` read from their command lines."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from personalign.cli._output import message_console
 from personalign.errors import PersonalignError
 from personalign.evaluation.tokens import Language
 
 if TYPE_CHECKING:
     from personalign.evaluation.answers import Answers
     from personalign.evaluation.coherence import CoherenceModel
+    from personalign.evaluation.evaluate import Evaluation
     from personalign.evaluation.judge import Judge, Progress
     from personalign.evaluation.metrics import Metric
     from personalign.models.precision import Dtype
+
+_HAN = re.compile("[\u3400-\u9fff]")
 
 
 def named_files(given: Sequence[str]) -> dict[str, list[Path]]:
@@ -55,9 +60,11 @@ def judged_by(
     from personalign.cli._counting import counting
     from personalign.evaluation.answers import Answers
 
-    language = next(iter(systems.values()))[0].language
+    first = next(iter(systems.values()))[0]
+    language = first.language
+    lines = list(dict.fromkeys(line for question in first.questions for line in question.persona))
     with counting("judging") as done:
-        opened = _opened_judge(name, language=language, dtype=dtype, progress=done)
+        opened = _opened_judge(name, lines, language=language, dtype=dtype, progress=done)
         judged = {
             system: [
                 Answers(one.questions, one.replies, language=language, judge=opened, coherence=coherence)
@@ -69,18 +76,53 @@ def judged_by(
     return judged, opened
 
 
+def print_left_out(found: "Evaluation") -> None:
+    """Which metrics have no figure, by what they lack."""
+    by_cause: dict[str, list[str]] = {}
+    for metric, why in found.left_out.items():
+        by_cause.setdefault(why, []).append(metric)
+    for why, metrics in by_cause.items():
+        message_console().print(f"left out, {why}: {', '.join(metrics)}", markup=False, soft_wrap=True)
+
+
+def print_remarks(remarks: Sequence[str | None]) -> None:
+    for remark in filter(None, remarks):
+        message_console().print(f"note: {remark}", markup=False, soft_wrap=True)
+
+
+def remark_on_language(systems: "Mapping[str, Sequence[Answers]]") -> str | None:
+    """Where most replies are not in the language that they are cut as."""
+    first = next(iter(systems.values()))[0]
+    texts = [
+        question.gold or reply.text for question, reply in zip(first.questions, first.replies, strict=True)
+    ]
+    chinese = 2 * sum(_HAN.search(text) is not None for text in texts) > len(texts)
+    if chinese and first.language == "en":
+        return "most replies are Chinese and were cut at white space; give --language zh or zh-word"
+    if not chinese and first.language != "en":
+        return f"most replies are not Chinese, but --language is {first.language}; leave it out"
+    return None
+
+
 def _opened_judge(
-    name: str | None, *, language: Language, dtype: "Dtype", progress: "Progress"
+    name: str | None,
+    lines: Sequence[str],
+    *,
+    language: Language,
+    dtype: "Dtype",
+    progress: "Progress",
 ) -> "Judge | None":
-    """The judge behind its cache."""
+    """The judge behind its cache. Raises PersonalignError where it cannot know what `lines` say."""
     if name is None:
         return None
     from personalign.cli._output import quieten
-    from personalign.methods.judges import open_judge, with_cache
+    from personalign.methods.judges import check_knows, open_judge, with_cache
 
     quieten()
     spoken = "en" if language == "en" else "zh"
-    return with_cache(open_judge(name, language=spoken, dtype=dtype, progress=progress))
+    opened = open_judge(name, language=spoken, dtype=dtype, progress=progress)
+    check_knows(opened, lines)
+    return with_cache(opened)
 
 
 def _judge_ahead(systems: "Mapping[str, Sequence[Answers]]", metrics: "Sequence[Metric]") -> None:

@@ -6,13 +6,22 @@ from typing import Annotated, Any
 import typer
 
 from personalign.cli._output import emit_json, message_console, output_console, progress
-from personalign.cli._systems import chosen_metrics, judged_by, named_files, opened_coherence_judge
+from personalign.cli._systems import (
+    chosen_metrics,
+    judged_by,
+    named_files,
+    opened_coherence_judge,
+    print_left_out,
+    print_remarks,
+    remark_on_language,
+)
 from personalign.data.formats import Format, read_dialogues
 from personalign.errors import PersonalignError
 from personalign.evaluation.answers import Answers
-from personalign.evaluation.evaluate import Evaluation, Part, Settings, check_choices
+from personalign.evaluation.evaluate import Evaluation, Part, Settings, check_choices, too_few_to_test
 from personalign.evaluation.evaluate import evaluate as evaluate_systems
 from personalign.evaluation.predictions import questions_of, read_predictions
+from personalign.evaluation.report.tables import better_or_worse, digits_for, interval_of
 from personalign.evaluation.tokens import Language
 
 
@@ -82,7 +91,12 @@ def evaluate(
             settings=Settings(samples=samples, seed=seed, level=level, part=part),
             tell=lambda _: advance(1),
         )
+    if not any(found.scores.values()):
+        print_left_out(found)
+        raise PersonalignError("none of the metrics can be computed of these predictions")
     _print(found, level=level)
+    print_left_out(found)
+    print_remarks([remark_on_language(systems), too_few_to_test(found)])
     if coherence is not None and coherence.shortened:
         message_console().print(
             f"{len(coherence.shortened):,} triples were too long for {coherence_judge}: their context was shortened",
@@ -146,12 +160,31 @@ def _print(found: Evaluation, *, level: float) -> None:
     for metric in metrics:
         table.add_row(metric, *(escape(_cell(found, name, metric)) for name in names))
     console.print(table)
+    _print_differences(found, level=level)
     remarks = message_console()
     tests = sorted({one.test for some in found.differences.values() for one in some.values()})
     if tests:
         remarks.print(f"stars by {', '.join(tests)}; {found.test_samples:,} resamples", markup=False)
-    for metric, why in found.left_out.items():
-        remarks.print(f"left out: {metric}: {why}", markup=False, soft_wrap=True)
+
+
+def _print_differences(found: Evaluation, *, level: float) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    for name, differences in found.differences.items():
+        title = f"{name} minus {found.against}, {level:.0%} intervals, p after Holm's correction"
+        table = Table("metric", "difference", "interval", "p", "", title=escape(title))
+        for metric, one in differences.items():
+            low, high = interval_of(one)
+            digits = digits_for([one.comparison.difference]) + 1
+            table.add_row(
+                metric,
+                f"{one.comparison.difference:+.{digits}f}",
+                f"{low:+.{digits}f} to {high:+.{digits}f}",
+                "< .0001" if one.p_holm < 0.0001 else f"{one.p_holm:.4f}",
+                f"{better_or_worse(metric, one.comparison.difference)} {one.stars}",
+            )
+        output_console().print(table)
 
 
 def _cell(found: Evaluation, name: str, metric: str) -> str:

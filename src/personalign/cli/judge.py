@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from personalign.cli._counting import counting
-from personalign.cli._output import emit_json, output_console, quieten
+from personalign.cli._output import emit_json, message_console, output_console, quieten
 from personalign.errors import PersonalignError
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ def train(
         record = train_judge(config, progress=report)
     console = output_console()
     for name, count in record["rows"].items():
+        if not count:
+            continue
         console.print(f"{count:>7,}  {name.replace('_', ' ')}")
     console.print(_table(record["valid"]))
     _print_figures(
@@ -126,6 +128,14 @@ def train(
         }
     )
     console.print(f"saved in {out}", markup=False)
+    most = max(sum(row.values()) for row in record["valid"]["confusion"].values()) / record["rows"]["valid"]
+    if record["valid"]["accuracy"] <= most:
+        message_console().print(
+            f"note: this judge is right on {record['valid']['accuracy']:.3f} of the validation rows, no better than "
+            f"always giving the most frequent label ({most:.3f}); it needs more rows or epochs",
+            markup=False,
+            soft_wrap=True,
+        )
     if json:
         emit_json({"out": out, **record})
 
@@ -197,6 +207,7 @@ def score(
     from personalign.cli.data import keep_existing
     from personalign.evaluation.judge import LABELS
     from personalign.evaluation.nli_rows import read_objects
+    from personalign.methods.judges import check_knows
 
     keep_existing(out, force=force)
     rows = [(row, _pairs_of(row, place)) for place, row in read_objects(pairs)]
@@ -205,6 +216,7 @@ def score(
         opened = _opened(
             judge, max_length=max_length, dtype=dtype, device=device, cached=cached, progress=report
         )
+        check_knows(opened, [line for _, some in rows for line, _ in some])
         verdicts = opened.judge([pair for _, some in rows for pair in some])
     classes = iter(verdicts.classes().tolist())
     probabilities = iter(verdicts.probabilities.tolist())
@@ -227,7 +239,8 @@ def score(
 
 
 def _pairs_of(row: Mapping[str, Any], place: str) -> list[tuple[str, str]]:
-    persona, response = row.get("persona", row.get("premise")), row.get("response", row.get("hypothesis"))
+    persona = row.get("persona", row.get("premise", row.get("sentence1")))
+    response = row.get("response", row.get("hypothesis", row.get("sentence2")))
     lines = [persona] if isinstance(persona, str) else persona
     if (
         not isinstance(response, str)
@@ -235,7 +248,8 @@ def _pairs_of(row: Mapping[str, Any], place: str) -> list[tuple[str, str]]:
         or not all(isinstance(p, str) for p in lines)
     ):
         raise PersonalignError(
-            f"{place}: expected {{premise, hypothesis}}, two texts, or {{persona, response}}, a list of lines and a text"
+            f"{place}: expected {{premise, hypothesis}} or {{sentence1, sentence2}}, texts, or {{persona, response}}, "
+            "a list of lines and a text"
         )
     return [(line, response) for line in lines]
 

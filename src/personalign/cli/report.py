@@ -12,11 +12,21 @@ from personalign.cli._systems import (
     judged_by,
     named_files,
     opened_coherence_judge,
+    print_left_out,
+    print_remarks,
+    remark_on_language,
 )
 from personalign.cli.data import keep_existing
 from personalign.data.formats import Format, read_dialogues
 from personalign.errors import PersonalignError
-from personalign.evaluation.evaluate import Evaluation, Part, Settings, check_choices, evaluate
+from personalign.evaluation.evaluate import (
+    Evaluation,
+    Part,
+    Settings,
+    check_choices,
+    evaluate,
+    too_few_to_test,
+)
 from personalign.evaluation.metrics import METRICS
 from personalign.evaluation.report.differences import differences_section
 from personalign.evaluation.report.page import Section
@@ -70,9 +80,15 @@ def report(
     ] = None,
     title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
     samples: Annotated[
-        int, typer.Option(min=100, help="Resamples of every interval and, at least, of every test.")
-    ] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+        int | None,
+        typer.Option(
+            min=100,
+            help="Resamples of every interval and, at least, of every test; the run's by default, else 1,000.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the resampling; the first run's own by default, else 0.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
     """Write a report that opens in any browser without a network, and its tables in Markdown, LaTeX and CSV.
@@ -81,6 +97,7 @@ def report(
     turns: dialogue, persona, each system's reply, the line that it selected and the judge's verdict on every line.
     """
     from personalign.methods import reporting
+    from personalign.methods.judges import described
     from personalign.methods.lineup import GOLD
 
     folders = _run_folders(sources, data)
@@ -90,6 +107,7 @@ def report(
     facts: list[tuple[str, str]] = []
     sections: list[Section] = []
     dtype: Dtype = "auto"
+    bounds: frozenset[str] = frozenset()
     if folders:
         runs = [reporting.open_run(folder) for folder in folders]
         recipe = runs[0].recipe
@@ -98,10 +116,16 @@ def report(
         dialogues = runs[0].dialogues
         judge = judge or list(recipe.evaluation.judges)
         dtype = recipe.evaluation.judge_dtype
-        against = against or next((name for name in systems if name == "fine-tuning"), None)
+        competing = [name for name in systems if name != GOLD]
+        if against is None and "fine-tuning" in competing and len(competing) > 1:
+            against = "fine-tuning"
+        bounds = runs[0].bounds()
+        # As in the run's own tables.
+        seed = recipe.seed if seed is None else seed
+        samples = recipe.evaluation.bootstrap if samples is None else samples
         sections.append(reporting.training_section(runs))
-        facts += [("recipe", recipe.name), ("runs", ", ".join(run.folder.name for run in runs))]
-        facts.append(("seeds", ", ".join(str(run.recipe.seed) for run in runs)))
+        facts += [("recipe", recipe.name), ("runs", "; ".join(run.folder.name for run in runs))]
+        facts.append(("seeds", "; ".join(str(run.recipe.seed) for run in runs)))
         heading = title or f"{recipe.name}: {recipe.description}"
     else:
         assert data is not None
@@ -110,12 +134,12 @@ def report(
         systems = reporting.answers_of_files(named_files(sources), dialogues, language=spoken)
         facts.append(("data", data.name))
         heading = title or f"Predictions on {data.name}"
+    settings = Settings(samples=samples or 1000, seed=seed or 0, part=part)
     check_choices(
         {name: seeds for name, seeds in systems.items() if name != GOLD}, against=against, part=part
     )
     coherence = opened_coherence_judge(coherence_judge)
     names = [name for name in judge or [] if name != "none"]
-    settings = Settings(samples=samples, seed=seed, part=part)
     # The page shows the first judge's verdict on every line, whatever figures are asked for.
     systems, opened = judged_by(
         next(iter(names), None), systems, [*chosen, METRICS["c_score/max"]], dtype=dtype, coherence=coherence
@@ -126,6 +150,7 @@ def report(
             metrics=chosen,
             against=against,
             reference=GOLD,
+            bounds=bounds,
             settings=settings,
             tell=lambda _: advance(1),
         )
@@ -135,20 +160,24 @@ def report(
         again, other = judged_by(name, systems, asking, dtype=dtype)
         assert other is not None
         further[other.name] = evaluate(
-            again, metrics=asking, against=against, reference=GOLD, settings=settings
+            again, metrics=asking, against=against, reference=GOLD, bounds=bounds, settings=settings
         )
     sections += [reporting.selection_section(found), differences_section(found)]
-    facts.append(("judge", "none" if opened is None else ", ".join([opened.name, *further])))
+    judges = [] if opened is None else [opened.name, *further]
+    told = [described(source) for source in names[: len(judges)]]
+    facts.append(("judge", "; ".join(told) or "none"))
     if coherence_judge is not None and coherence is not None:
         shortened = f"; {len(coherence.shortened):,} contexts shortened" if coherence.shortened else ""
         facts.append(("coherence judge", f"{coherence_judge}{shortened}"))
     facts += [
-        ("figures", {"all": "of all turns"}.get(part, f"of turns in the part {part}")),
+        ("figures", _turns_of(part)),
         ("language", spoken),
-        ("intervals", f"95 %, {samples:,} resamples by dialogue, seed {seed}"),
+        ("intervals", f"95 %, {settings.samples:,} resamples by dialogue, seed {settings.seed}"),
     ]
     if found.test_samples:
         facts.append(("tests", f"{found.test_samples:,} resamples by dialogue"))
+    if remark := too_few_to_test(found):
+        facts.append(("too few", remark))
     written = reporting.write_report(
         target,
         title=heading,
@@ -158,13 +187,41 @@ def report(
         sections=sections,
         facts=facts,
         judge=None if opened is None else opened.name,
+        note=_note(found, part=part, judges=told),
+        language=spoken,
         further=further,
     )
     console = output_console()
     for path in written.values():
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
+    print_left_out(found)
+    print_remarks([remark_on_language(systems), too_few_to_test(found)])
     if as_json:
         emit_json({"files": written, "turns": found.turns, "systems": list(found.scores)})
+
+
+def _turns_of(part: Part) -> str:
+    return {"needs_line": "of turns labelled with a line", "needs_none": "of turns labelled none"}.get(
+        part, "of all turns"
+    )
+
+
+def _note(found: Evaluation, *, part: Part, judges: Sequence[str]) -> str:
+    """What a table must say that stands alone in a paper."""
+    said = [f"Figures {_turns_of(part)}: {found.turns:,} turns of {found.dialogues:,} dialogues."]
+    said.append("Brackets: 95 % intervals by dialogue.")
+    if found.against is not None:
+        tests = sorted({one.test for some in found.differences.values() for one in some.values()})
+        count = sum(len(some) for some in found.differences.values())
+        said.append(
+            f"Stars: differs from {found.against} (* p < .05, ** p < .01, *** p < .001; {', '.join(tests)}, Holm's "
+            f"correction for {count} tests)."
+        )
+    if judges:
+        said.append(f"Judges of consistency: {'; '.join(judges)}.")
+    if found.bounds:
+        said.append(f"{', '.join(sorted(found.bounds))}: reads the label of the gold reply, an upper bound.")
+    return " ".join(said)
 
 
 def _run_folders(sources: Sequence[str], data: Path | None) -> list[Path]:

@@ -1,6 +1,6 @@
 """Score systems on the same turns: every metric with its interval, and systems against one of them with tests."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -67,7 +67,8 @@ class Difference:
 class Evaluation:
     """Figures by system and metric.
 
-    `left_out` says of each metric what the systems without a figure of it lack. `reference` is scored, but no competitor.
+    `left_out` says of each metric what the systems without a figure of it lack. `reference` is scored, but no competitor;
+    `bounds` are systems that read what no system may, such as the label: they take no place either.
     `test_samples`: resamples of every test, 0 where nothing was tested.
     """
 
@@ -79,6 +80,7 @@ class Evaluation:
     against: str | None
     reference: str | None = None
     test_samples: int = 0
+    bounds: frozenset[str] = frozenset()
 
 
 def evaluate(
@@ -87,14 +89,15 @@ def evaluate(
     metrics: Sequence[Metric] | None = None,
     against: str | None = None,
     reference: str | None = None,
+    bounds: Collection[str] = (),
     settings: Settings = Settings(),
     tell: Tell | None = None,
 ) -> Evaluation:
     """Score every system, each given as its answers of one seed or several, all on the same turns.
 
     `metrics` None: all that are computed by default. A metric is left out for systems that lack what it needs.
-    `reference`: a system, such as the gold replies, that is scored and not tested. `tell` is called with what comes
-    next, once per system and metric.
+    `reference`: a system, such as the gold replies, that is scored and not tested; `bounds`: see `Evaluation`. `tell` is
+    called with what comes next, once per system and metric.
 
     Raises PersonalignError where systems answer different turns, or `against` is none of them.
     """
@@ -143,7 +146,15 @@ def evaluate(
     }
     told = {metric: why for metric, why in left_out.items() if why}
     return Evaluation(
-        len(kept), len(set(groups)), scores, differences, told, against, reference, test_samples
+        len(kept),
+        len(set(groups)),
+        scores,
+        differences,
+        told,
+        against,
+        reference,
+        test_samples,
+        frozenset(bounds),
     )
 
 
@@ -154,6 +165,21 @@ def _by_need(lacks: Mapping[str, str], *, besides: str | None) -> dict[str, list
         if name != besides:
             grouped.setdefault(need, []).append(name)
     return grouped
+
+
+def too_few_to_test(found: Evaluation) -> str | None:
+    """A remark where so few dialogues were tested that no difference, however great, could be significant."""
+    over_dialogues = any(
+        one.test == "randomisation" for some in found.differences.values() for one in some.values()
+    )
+    # Exchanging whole dialogues has 2 ** n outcomes, two of which are as extreme as the most extreme one.
+    least = 2.0 ** (1 - found.dialogues)
+    if not over_dialogues or least < 0.05:
+        return None
+    return (
+        f"{found.dialogues} dialogues are too few to test: whatever they hold, no p is below {least:.3f}; the least that "
+        "can be tested at .05 is 6, and Holm's correction wants more"
+    )
 
 
 def check_choices(
@@ -167,7 +193,12 @@ def check_choices(
     if not systems:
         raise PersonalignError("there is nothing to evaluate; give at least one system's predictions")
     if against is not None and against not in systems:
-        raise PersonalignError(f"'{against}' is none of the systems: {', '.join(systems)}")
+        named = "; ".join(f"'{name}'" for name in systems)
+        raise PersonalignError(f"'{against}' is none of the systems: {named}")
+    if against is not None and len(systems) == 1:
+        raise PersonalignError(
+            f"there is no system to hold against '{against}'; give another one's predictions too"
+        )
     return _turns_of(systems, part=part)
 
 

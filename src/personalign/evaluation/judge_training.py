@@ -24,6 +24,8 @@ from personalign.models.encoder import offline_encoder_folder
 from personalign.models.hub import hub_arguments
 from personalign.models.precision import Dtype, autocast, choose_device, choose_precision
 
+# Fitted to a handful of rows, a temperature makes every verdict certain.
+FEWEST_TO_CALIBRATE = 100
 # Of each kind, against persona lines of the validation rows.
 BABBLE_CHECKED = 500
 
@@ -65,7 +67,8 @@ class JudgeTraining:
 def train_judge(config: JudgeTraining, *, progress: Progress | None = None) -> dict[str, Any]:
     """Train, keep the epoch that is best on the held-out part of the training rows, calibrate on it, measure, save.
 
-    AdamW with linear warm-up and decay over all updates. Without a held-out part the last epoch is kept, uncalibrated.
+    AdamW with linear warm-up and decay over all updates. Without a held-out part the last epoch is kept; of fewer than
+    100 held-out rows no temperature is fitted, and it stays 1.
     The validation rows are looked at once, at the end. Returns what `judge.json` holds. The folder `config.out` appears
     when all is done, and not at all if the run is interrupted. Raises PersonalignError if it is there already, and for a
     device or a dtype that this machine does not have.
@@ -90,7 +93,7 @@ def train_judge(config: JudgeTraining, *, progress: Progress | None = None) -> d
     )
     judge = _new_judge(config)
     per_epoch = _fit(judge, data, config=config, progress=progress)
-    if data.dev:
+    if len(data.dev) >= FEWEST_TO_CALIBRATE:
         logits = judge.logits([(row.premise, row.hypothesis) for row in data.dev])
         judge = replace(judge, temperature=fit_temperature(logits, [row.label for row in data.dev]))
     settings = replace(config, dtype=judge.precision.dtype)

@@ -149,6 +149,11 @@ def open_llm_judge(model: str, *, progress: Progress | None = None) -> LlmJudge:
     if not model:
         raise PersonalignError("llm: needs the name of a model, for example llm:gpt-4o-mini")
     url = os.environ.get(BASE_URL) or DEFAULT_URL
+    if url == DEFAULT_URL and not os.environ.get(API_KEY):
+        raise PersonalignError(
+            f"llm:{model} would be asked at {DEFAULT_URL}, which wants a key: set {API_KEY}, or set {BASE_URL} to "
+            "another server"
+        )
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
         raise PersonalignError(
             f"{BASE_URL} is '{url}'; write the whole address, such as http://127.0.0.1:8000/v1"

@@ -58,18 +58,21 @@ def missing(answers: Answers, metric: Metric) -> list[Need]:
 
 
 def find_metrics(names: Sequence[str]) -> list[Metric]:
-    """Metrics by name, or by what stands before a slash: `bleu-1` stands for all variants of it.
+    """Metrics by name, or by what stands before a slash: `bleu-1` stands for all variants that are computed by default.
 
-    Raises PersonalignError for any other name, with the nearest one.
+    Capitals do not matter, nor does the @char or @word of a printed name. Raises PersonalignError for any other name,
+    with those that are meant or near.
     """
     found: dict[str, Metric] = {}
     for name in names:
-        matching = [
-            m for m in METRICS.values() if name == m.name or m.name.startswith(name.rstrip("/") + "/")
-        ]
+        plain = _plain_name(name.lower()).rstrip("/")
+        variants = [m for m in METRICS.values() if m.name.startswith(f"{plain}/") and m.by_default]
+        matching = [METRICS[plain]] if plain in METRICS else variants
         if not matching:
-            near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            families = dict.fromkeys(metric.partition("/")[0] for metric in METRICS)
+            near = [family for family in families if plain and family.startswith(plain)]
+            near = near or difflib.get_close_matches(plain, METRICS, n=1, cutoff=0.4)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise PersonalignError(
                 f"there is no metric '{name}'{hint} (personalign metrics list prints all of them)"
             )
@@ -79,7 +82,11 @@ def find_metrics(names: Sequence[str]) -> list[Metric]:
 
 def metric_of(printed: str) -> Metric:
     """The metric behind a printed name."""
-    return METRICS[printed.removesuffix("@char").removesuffix("@word")]
+    return METRICS[_plain_name(printed)]
+
+
+def _plain_name(printed: str) -> str:
+    return printed.removesuffix("@char").removesuffix("@word")
 
 
 def printed_name(metric: Metric, language: Language) -> str:

@@ -64,6 +64,8 @@ def read_predictions(path: Path | str, questions: Sequence[Question]) -> list[Re
     one. Plain lines under such a name are refused, and so are lines that are all JSON strings: their quotes and escapes
     would be scored. Whatever else a plain line begins with, a bracket or a brace, is the reply's own.
 
+    A row may carry the persona and the gold reply that it was made for; other ones than the data's are a fault.
+
     Raises PersonalignError that names the file and every line that is malformed, up to ten of them, and every id that is
     missing, there twice, or not in the data. A reply whose line is malformed does not also count as missing.
     """
@@ -73,9 +75,20 @@ def read_predictions(path: Path | str, questions: Sequence[Question]) -> list[Re
             f"{path} cannot be read:\n" + "\n".join(f"  {fault}" for fault in faults[:SHOWN])
         )
     written = lines_of(text)
+    if questions and not written:
+        raise PersonalignError(f"{path} is empty; write one reply per line, or JSON Lines {_ROW}")
+    if _without_gz(path).endswith((".csv", ".tsv")):
+        raise PersonalignError(
+            f"{path} is a table, whose commas and quotes would be scored; write JSON Lines {_ROW}, or one plain reply "
+            "per line as .txt"
+        )
     named_json = _without_gz(path).endswith((".jsonl", ".json"))
     if any(isinstance(_json_or_none(line), dict) for _, line in written) or (named_json and not written):
         return _by_id(path, written, questions)
+    if named_json and isinstance(_json_or_none(text), list):
+        raise PersonalignError(
+            f"{path} is one JSON array; write each of its objects on a line of its own (jq -c '.[]' {path})"
+        )
     if named_json:
         number, line = written[0]
         raise PersonalignError(
@@ -170,7 +183,12 @@ def _object(line: str) -> Mapping[str, Any]:
 
 def _keys(row: Mapping[str, Any], asked: Mapping[str, Mapping[int, Question]]) -> list[Key]:
     """The replies that a row is about: all of its dialogue, or one."""
-    dialogue = row.get("dialogue", row.get("id"))
+    named = next((key for key in ("dialogue", "id") if key in row), None)
+    if named is None:
+        raise _missing_key(row, "dialogue")
+    # A number is taken as its digits, as in the data.
+    whole = _integer(row[named])
+    dialogue = row[named] if whole is None else str(whole)
     if not isinstance(dialogue, str):
         raise _RowError(
             "dialogue", f"{kind(dialogue)} instead of a dialogue's id", "write the id that the data has"
@@ -192,7 +210,9 @@ def _replies(
 ) -> list[Reply]:
     if not _is_whole(row):
         [(dialogue, turn)] = keys
-        return [_reply(row, lines=len(asked[dialogue][turn].persona))]
+        question = asked[dialogue][turn]
+        _check_made_for(row, question)
+        return [_reply(row, lines=len(question.persona))]
     texts = row["responses"]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise _RowError("responses", "not a list of texts", "write one text per reply of the dialogue")
@@ -200,6 +220,22 @@ def _replies(
         problem = f"{len(texts)} texts for the {len(keys)} replies of {excerpt(keys[0][0])}"
         raise _RowError("responses", problem, "write one text per reply of the dialogue")
     return [Reply(_one_line(text)) for text in texts]
+
+
+def _missing_key(row: Mapping[str, Any], key: str) -> _RowError:
+    given = ", ".join(f"`{name}`" for name in list(row)[:6]) or "nothing"
+    return _RowError(key, f"is missing (the line has {given})", f"name it so: {_ROW}")
+
+
+def _check_made_for(row: Mapping[str, Any], question: Question) -> None:
+    """A row of ours says what it was made for; scored against other dialogues, its figures would look fine."""
+    persona, gold = row.get("persona"), row.get("gold")
+    if isinstance(persona, list) and list(question.persona) != persona:
+        raise _RowError(
+            "persona", "is not the one in the data", "give the --data that the reply was made for"
+        )
+    if isinstance(gold, str) and question.gold is not None and _one_line(gold) != _one_line(question.gold):
+        raise _RowError("gold", "is not the one in the data", "give the --data that the reply was made for")
 
 
 def _turn(row: Mapping[str, Any], turns: Sequence[int]) -> int:
@@ -215,7 +251,9 @@ def _turn(row: Mapping[str, Any], turns: Sequence[int]) -> int:
 
 def _reply(row: Mapping[str, Any], *, lines: int) -> Reply:
     """`lines`: how many the persona has."""
-    text = row.get("response")
+    if "response" not in row:
+        raise _missing_key(row, "response")
+    text = row["response"]
     if not isinstance(text, str):
         raise _RowError(
             "response", f"{kind(text)} instead of a text", "write the reply, empty if there is none"

@@ -7,6 +7,7 @@ is right, else as its first.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import comb
 
 import numpy as np
 import numpy.typing as npt
@@ -81,15 +82,29 @@ def compare_selections(
 def recall_at(relevant: Sequence[Sequence[int]], probabilities: Sequence[Sequence[float]], *, k: int) -> Sums:
     """`selection/recall@K`: share of the turns labelled with a line that have one among the K most probable lines.
 
-    `probabilities[i]`: of every line, then of none, which is no line and takes no place. A line comes after every
-    equally probable one that is not labelled.
+    `probabilities[i]`: of every line, then of none, which is no line and takes no place. Of equally probable lines any
+    order is as likely, and the share is what it is on average over these orders: k of n for a system that guesses.
     """
-    hits = []
-    for lines, shares in zip(relevant, probabilities, strict=True):
-        others = [share for line, share in enumerate(shares[:-1]) if line not in lines]
-        ranks = [1 + sum(share >= shares[line] for share in others) for line in lines]
-        hits.append(float(min(ranks, default=k + 1) <= k))
+    hits = [
+        _chance_of_a_hit(lines, shares[:-1], k=k)
+        for lines, shares in zip(relevant, probabilities, strict=True)
+    ]
     return mean_of(hits, [len(lines) > 0 for lines in relevant])
+
+
+def _chance_of_a_hit(lines: Sequence[int], shares: Sequence[float], *, k: int) -> float:
+    """That one of `lines` is among the first k, equal shares being in random order."""
+    if not lines:
+        return 0.0
+    best = max(shares[line] for line in lines)
+    above = sum(share > best for share in shares)
+    tied = sum(share == best for share in shares)
+    right = sum(shares[line] == best for line in lines)
+    places = min(k - above, tied)
+    if places <= 0:
+        return 0.0
+    # None of the right ones in `places` draws without replacement.
+    return 1.0 - comb(tied - right, places) / comb(tied, places)
 
 
 def _macro_f1(totals: Floats, *, classes: int) -> Floats:

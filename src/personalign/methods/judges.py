@@ -1,6 +1,8 @@
 """Judges by the name that a recipe gives them."""
 
+import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +53,29 @@ def open_judge(
     from personalign.evaluation.nli_judge import load_judge
 
     return load_judge(source, dtype=dtype, device=device, max_length=max_length, progress=progress)
+
+
+def check_knows(judge: Judge, lines: Sequence[str]) -> None:
+    """Raises PersonalignError where the oracle meets persona lines that are not of the synthetic corpus."""
+    from personalign.data.synthetic import SyntheticOracle
+
+    if not isinstance(judge, OracleJudge) or not isinstance(judge.oracle, SyntheticOracle):
+        return
+    unknown = [line for line in lines if not judge.oracle.knows(line)]
+    if unknown:
+        raise PersonalignError(
+            f"the oracle knows the lines of the synthetic corpus alone; {len(unknown):,} of {len(lines):,} persona lines "
+            f"are others, such as {unknown[0][:60]!r}; name another judge (personalign judge train makes one)"
+        )
+
+
+def described(name: str) -> str:
+    """A judge's name and, of one that `personalign judge train` made, how often it was right."""
+    try:
+        record = json.loads((Path(find_judge(name)) / "judge.json").read_text(encoding="utf-8"))
+        return f"{record['name']} (accuracy {record['valid']['accuracy']:.3f} on its own validation rows)"
+    except (PersonalignError, OSError, ValueError, KeyError, TypeError):
+        return name
 
 
 def with_cache(judge: Judge) -> Judge:

@@ -59,6 +59,12 @@ class FinishedRun:
     recipe: Recipe
     dialogues: Sequence[Dialogue]
 
+    def bounds(self) -> frozenset[str]:
+        """Titles of the systems that read the label of the gold reply."""
+        return frozenset(
+            system.title for system in compared_systems(self.recipe) if system.strategy == "oracle"
+        )
+
     def titles(self) -> dict[str, str]:
         """Title and file name of every system that answered the test turns; the other parts are other turns."""
         return {
@@ -214,11 +220,14 @@ def write_report(
     sections: Sequence[Section],
     facts: Sequence[tuple[str, str]],
     judge: str | None,
+    note: str = "",
+    language: Language = "en",
     further: Mapping[str, Evaluation] = {},
 ) -> dict[str, Path]:
     """Write `REPORT_FILES`, each whole, and touch nothing else in the folder.
 
-    `judge`: the name of the systems' own, None where they have none; `further`: what other judges say of them.
+    `judge`: the name of the systems' own, None where they have none; `further`: what other judges say of them; `note`:
+    what the tables say of their figures.
     """
     cases = cases_of(
         {name: seeds[0] for name, seeds in systems.items()},
@@ -227,9 +236,9 @@ def write_report(
         reference=found.reference,
     )
     texts = (
-        page(Report(title, found, cases, sections, facts, further)),
-        markdown_tables(found, title=title, further=further),
-        latex_tables(found, caption=title, further=further),
+        page(Report(title, found, cases, sections, facts, language, further)),
+        markdown_tables(found, title=title, note=note, further=further),
+        latex_tables(found, caption=title, note=note, further=further),
         csv_table(found, judge=judge or "", further=further),
     )
     for name, text in zip(REPORT_FILES, texts, strict=True):

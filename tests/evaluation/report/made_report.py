@@ -68,7 +68,11 @@ def with_gold(systems: dict[str, list[Answers]]) -> dict[str, list[Answers]]:
 
 
 def made_evaluation(
-    systems: dict[str, list[Answers]], *, against: str | None = "dull", reference: str | None = None
+    systems: dict[str, list[Answers]],
+    *,
+    against: str | None = "dull",
+    reference: str | None = None,
+    bounds: Sequence[str] = (),
 ) -> Evaluation:
     names = ["f1/convai2", "contradict_rate", "c_score/max", "length", "selection/accuracy", "ppl/token"]
     return evaluate(
@@ -76,6 +80,7 @@ def made_evaluation(
         metrics=find_metrics(names),
         against=against,
         reference=reference,
+        bounds=bounds,
         settings=Settings(samples=4999),
     )
 

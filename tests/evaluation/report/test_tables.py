@@ -16,6 +16,7 @@ from personalign.evaluation.report.tables import (
     latex_tables,
     markdown_tables,
     metrics_of,
+    rows_of,
 )
 
 FOUND = made_evaluation(made_systems())
@@ -86,7 +87,8 @@ def test_latex_has_a_booktabs_table_per_family_with_marks_and_intervals() -> Non
     assert r"System & c\_score/max $\uparrow$ & contradict\_rate $\downarrow$ \\" in text
     assert r"{}good & \textbf{100.0}$^{**}$ {\scriptsize [100.0, 100.0]} \\" in text
     assert r"{}liar \& co\_1 & \underline{" in text
-    assert r"\caption{50 \% of a\_b: Overlap with the gold reply}" in text
+    assert r"\caption{50 \% of a\_b: Overlap with the gold reply.}" in text
+    assert r"\label{tab:overlap-with-the-gold-reply}" in text
     assert text.count("{") == text.count("}")
 
 
@@ -110,6 +112,32 @@ def test_the_reference_is_set_apart() -> None:
     assert latex[latex.index(r"\midrule") + 2] == r"\midrule"
     markdown = markdown_tables(found, title="t").splitlines()
     assert markdown[6].startswith("| *gold* |")
+
+
+def test_a_bound_takes_no_place_and_comes_last() -> None:
+    systems = with_gold(made_systems())
+    found = made_evaluation(systems, reference="gold", bounds=["good"])
+    cells = cells_of(found, "f1/convai2")
+    assert [None if cells[name] is None else cells[name].place for name in ("gold", "good")] == [0, 0]  # type: ignore[union-attr]
+    assert rows_of(found)[0] == "gold"
+    assert rows_of(found)[-1] == "good"
+    assert "| *good* |" in markdown_tables(found, title="t")
+    assert latex_tables(found, caption="t").count(r"\midrule") == 3 * latex_tables(found, caption="t").count(
+        r"\toprule"
+    )
+
+
+def test_equal_figures_are_not_all_the_best() -> None:
+    alike = {name: made_systems()["good"] for name in ("one", "other")}
+    cells = cells_of(made_evaluation(alike, against=None), "f1/convai2")
+    assert [cell.place for cell in cells.values() if cell is not None] == [0, 0]
+
+
+def test_tables_say_what_their_figures_rest_on() -> None:
+    note = "Figures of 9 turns, p < .05."
+    assert "Figures of 9 turns, p \\< .05." in markdown_tables(FOUND, title="t", note=note)
+    latex = latex_tables(FOUND, caption="Mine.", note=note)
+    assert r"\caption{Mine: Diversity. Figures of 9 turns, p \textless{} .05.}" in latex
 
 
 def test_csv_holds_everything_at_full_precision() -> None:

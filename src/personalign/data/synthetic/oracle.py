@@ -82,6 +82,10 @@ class SyntheticOracle:
         """
         return [self._label(line, reply) for line, reply in pairs]
 
+    def knows(self, line: str) -> bool:
+        """Whether the line states a fact of the corpus."""
+        return bool(stated(line, language=self.language))
+
     def is_right(self, reply: str, *, line: str) -> bool:
         """Whether `reply` states what `line` says, and nothing against it."""
         return self._label(line, reply) == "entailment"

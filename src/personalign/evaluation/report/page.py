@@ -9,7 +9,8 @@ from typing import Any
 
 from personalign.evaluation.evaluate import Evaluation
 from personalign.evaluation.metrics import metric_of
-from personalign.evaluation.report.tables import Cell, cells_of, family_tables, metrics_of, rows_of
+from personalign.evaluation.report.tables import Cell, cells_of, competes, family_tables, metrics_of, rows_of
+from personalign.evaluation.tokens import Language
 
 # The page's own style and script, and nothing from anywhere else.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -29,7 +30,8 @@ class Section:
 class Report:
     """`cases`: plain values of `cases_of`. `facts`: label and text of what the figures rest on.
 
-    `further`: what other judges than that of the evaluation say of the same systems, by the judge's name.
+    `further`: what other judges than that of the evaluation say of the same systems, by the judge's name. `language` is
+    that of the dialogues; the page's own words are English.
     """
 
     title: str
@@ -37,6 +39,7 @@ class Report:
     cases: Mapping[str, Any]
     sections: Sequence[Section] = ()
     facts: Sequence[tuple[str, str]] = ()
+    language: Language = "en"
     further: Mapping[str, Evaluation] = field(default_factory=dict)
 
 
@@ -70,7 +73,7 @@ def page(report: Report) -> str:
 {tables}</section>
 {"".join(map(_section, shown))}
 <section id="cases"><h2>Cases</h2>
-{_seeds(found)}{_browser(report.cases)}
+{_seeds(found)}{_browser(report.cases, language=report.language)}
 </section>
 <section id="method"><h2>Method</h2>
 <dl class="facts">{"".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in report.facts)}</dl>
@@ -92,6 +95,9 @@ def _roles(found: Evaluation) -> str:
     text = ""
     if found.reference is not None:
         text += f" <em>{escape(found.reference)}</em>: for orientation, compared with nothing."
+    if found.bounds:
+        named = ", ".join(f"<em>{escape(name)}</em>" for name in rows_of(found) if name in found.bounds)
+        text += f" {named}: reads the label of the gold reply, an upper bound and no system."
     if found.against is not None:
         text += (
             f" Stars: differs from <em>{escape(found.against)}</em> (* p &lt; .05, ** p &lt; .01, *** p &lt; .001, "
@@ -108,7 +114,7 @@ def _seeds(found: Evaluation) -> str:
     )
 
 
-def _browser(cases: Mapping[str, Any]) -> str:
+def _browser(cases: Mapping[str, Any], *, language: Language) -> str:
     """Its tools and its empty frame; what the cases cannot answer is not offered."""
     orders = {
         "apart": ("systems furthest apart", cases["compared"]),
@@ -127,7 +133,7 @@ def _browser(cases: Mapping[str, Any]) -> str:
 <label>Sort<select id="sort">{_options(orders)}</select></label>
 <label>Show<select id="filter">{_options(filters)}</select></label>
 <span id="count" class="soft" role="status"></span></div>
-<div class="browser">
+<div class="browser" lang="{"en" if language == "en" else "zh"}">
 <div id="list" role="listbox" tabindex="0" aria-label="Turns; arrow keys move, Enter reads the case"></div>
 <article id="case"></article></div>
 <p id="announced" class="hidden" aria-live="polite"></p>"""
@@ -155,7 +161,7 @@ def _family(title: str, found: Evaluation, metrics: Sequence[str]) -> str:
 
 
 def _reference_class(found: Evaluation, name: str) -> str:
-    return ' class="reference"' if name == found.reference else ""
+    return "" if competes(found, name) else ' class="reference"'
 
 
 def _cell(cell: Cell | None) -> str:

@@ -49,18 +49,22 @@ def metrics_of(found: Evaluation) -> list[str]:
 
 
 def rows_of(found: Evaluation) -> list[str]:
-    """The systems from top to bottom; the reference, which none of them competes with, comes first."""
-    return sorted(found.scores, key=lambda name: name != found.reference)
+    """The systems from top to bottom; the reference, which none of them competes with, comes first, bounds last."""
+    return sorted(found.scores, key=lambda name: (name in found.bounds) - (name == found.reference))
+
+
+def competes(found: Evaluation, name: str) -> bool:
+    return name != found.reference and name not in found.bounds
 
 
 def cells_of(found: Evaluation, metric: str) -> dict[str, Cell | None]:
     """The column of a metric by system; None where a system has no figure.
 
-    The reference has no place in it and does not decide its digits: a BLEU of 100 would blur all others.
+    The reference and bounds have no place in it and do not decide its digits: a BLEU of 100 would blur all others.
     """
     scores = {name: scores.get(metric) for name, scores in found.scores.items()}
     competing = {
-        name: score.estimate.value for name, score in scores.items() if score and name != found.reference
+        name: score.estimate.value for name, score in scores.items() if score and competes(found, name)
     }
     ranked = _places(competing, metric)
     digits = digits_for(list(competing.values()))
@@ -117,18 +121,35 @@ def family_tables(
     return tables
 
 
-def markdown_tables(found: Evaluation, *, title: str, further: Mapping[str, Evaluation] = {}) -> str:
-    """One table per family; intervals in brackets, the best bold, the reference in italics."""
+def markdown_tables(
+    found: Evaluation, *, title: str, note: str = "", further: Mapping[str, Evaluation] = {}
+) -> str:
+    """One table per family; intervals in brackets, the best bold, the reference and bounds in italics.
+
+    `note` says under the title what the figures rest on.
+    """
     parts = [f"# {_markdown(title)}\n"]
+    if note:
+        parts.append(f"{_markdown(note)}\n")
     for heading, some, metrics in family_tables(found, further):
         parts.append(f"## {_markdown(heading)}\n\n{_markdown_table(some, metrics)}")
     return "\n".join(parts)
 
 
-def latex_tables(found: Evaluation, *, caption: str, further: Mapping[str, Evaluation] = {}) -> str:
-    """One booktabs table per family; the best bold, the second underlined, stars raised, intervals in small."""
+def latex_tables(
+    found: Evaluation, *, caption: str, note: str = "", further: Mapping[str, Evaluation] = {}
+) -> str:
+    """One booktabs table per family; the best bold, the second underlined, stars raised, intervals in small.
+
+    Every caption ends with `note`, and every table has a label of its own.
+    """
     tables = [
-        _latex_table(some, metrics, caption=f"{caption}: {heading}")
+        _latex_table(
+            some,
+            metrics,
+            caption=" ".join(filter(None, (f"{caption.rstrip('.')}: {heading}.", note))),
+            label=heading,
+        )
         for heading, some, metrics in family_tables(found, further)
     ]
     return "% needs \\usepackage{booktabs}\n" + "\n".join(tables)
@@ -171,20 +192,24 @@ def _figures(found: Evaluation, system: str, metric: str) -> list[str]:
 
 
 def _places(values: dict[str, float], metric: str) -> dict[str, int]:
-    """1 for the best, 2 for the second, equal figures sharing a place; nothing where no direction is better."""
+    """1 for the best, 2 for the second of three or more, equal figures sharing a place; nothing where none is better."""
     described = metric_of(metric)
     known = {name: value for name, value in values.items() if not math.isnan(value)}
     if described.direction == "none" or len(known) < 2:
         return {}
     best = sorted(set(known.values()), reverse=described.direction == "higher")
-    return {name: place for name, value in known.items() if (place := best.index(value) + 1) <= 2}
+    if len(best) == 1:
+        return {}
+    # Of two, the second is the last.
+    shown = 2 if len(known) > 2 else 1
+    return {name: place for name, value in known.items() if (place := best.index(value) + 1) <= shown}
 
 
 def _markdown_table(found: Evaluation, metrics: Sequence[str]) -> str:
     lines = ["| system | " + " | ".join(metrics) + " |", "|---|" + "---|" * len(metrics)]
     columns = {metric: cells_of(found, metric) for metric in metrics}
     for name in rows_of(found):
-        title = f"*{_markdown(name)}*" if name == found.reference else _markdown(name)
+        title = _markdown(name) if competes(found, name) else f"*{_markdown(name)}*"
         cells = [_markdown_cell(columns[metric][name]) for metric in metrics]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -202,7 +227,7 @@ def _markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", text)
 
 
-def _latex_table(found: Evaluation, metrics: Sequence[str], *, caption: str) -> str:
+def _latex_table(found: Evaluation, metrics: Sequence[str], *, caption: str, label: str) -> str:
     columns = {metric: cells_of(found, metric) for metric in metrics}
     head = " & ".join(["System", *(f"{_latex(metric)}{_latex_arrow(metric)}" for metric in metrics)])
     lines = [
@@ -213,24 +238,27 @@ def _latex_table(found: Evaluation, metrics: Sequence[str], *, caption: str) -> 
         head + r" \\",
         r"\midrule",
     ]
-    for name in rows_of(found):
+    rows = rows_of(found)
+    for name, following in zip(rows, [*rows[1:], None], strict=True):
         # Without the braces a name that begins with [ or * would be an argument of the line break before it.
         cells = ["{}" + _latex(name), *(_latex_cell(columns[metric][name]) for metric in metrics)]
         lines.append(" & ".join(cells) + r" \\")
-        if name == found.reference:
+        if following is not None and competes(found, name) != competes(found, following):
             lines.append(r"\midrule")
-    lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{_latex(caption)}}}", r"\end{table}"]
+    name = "-".join(re.findall(r"[a-z0-9]+", label.lower()))
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\caption{{{_latex(caption)}}}", rf"\label{{tab:{name}}}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
 
 def _latex_cell(cell: Cell | None) -> str:
     if cell is None:
         return "--"
-    figure = {1: rf"\textbf{{{cell.figure}}}", 2: rf"\underline{{{cell.figure}}}"}.get(
-        cell.place, cell.figure
-    )
+    shown = cell.figure.replace("-", "$-$")
+    figure = {1: rf"\textbf{{{shown}}}", 2: rf"\underline{{{shown}}}"}.get(cell.place, shown)
     raised = f"$^{{{cell.stars}}}$" if cell.stars else ""
-    interval = rf" {{\scriptsize [{cell.low}, {cell.high}]}}" if cell.low else ""
+    ends = f"[{cell.low}, {cell.high}]".replace("-", "$-$")
+    interval = rf" {{\scriptsize {ends}}}" if cell.low else ""
     return figure + raised + interval
 
 
