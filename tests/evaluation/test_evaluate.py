@@ -146,7 +146,7 @@ def test_a_reference_is_scored_and_not_tested() -> None:
     assert found.reference == "gold"
     assert set(found.scores) == {"gold", "bad", "other"}
     assert set(found.differences) == {"other"}
-    assert found.left_out == {"hits@1": "bad, other lack 'rank' in every prediction"}
+    assert found.left_out == {"hits@1": "every system lacks 'rank' in every prediction"}
 
 
 def test_a_metric_that_one_system_has_says_what_the_other_lacks() -> None:

@@ -139,8 +139,7 @@ def evaluate(
         )
     left_out = {
         metric: "; ".join(
-            f"{', '.join(names)} {'lacks' if len(names) == 1 else 'lack'} {need}"
-            for need, names in _by_need(some, besides=reference).items()
+            f"{_who_lacks(names, compared)} {need}" for need, names in _by_need(some, besides=reference).items()
         )
         for metric, some in lacks.items()
     }
@@ -156,6 +155,13 @@ def evaluate(
         test_samples,
         frozenset(bounds),
     )
+
+
+def _who_lacks(names: Sequence[str], every: Collection[str]) -> str:
+    """Systems may have commas in their names."""
+    if len(names) == len(every) > 1:
+        return "every system lacks"
+    return f"{'; '.join(names)} {'lacks' if len(names) == 1 else 'lack'}"
 
 
 def _by_need(lacks: Mapping[str, str], *, besides: str | None) -> dict[str, list[str]]:
