@@ -5,7 +5,7 @@ import pytest
 from personalign.errors import PersonalignError
 from personalign.evaluation.answers import Answers, Question, Reply
 from personalign.evaluation.evaluate import Settings, evaluate
-from personalign.evaluation.metrics import find_metrics
+from personalign.evaluation.metrics import find_metrics, metric_of
 
 QUESTIONS = [
     Question(
@@ -137,6 +137,18 @@ def test_every_test_of_many_gets_as_many_samples_as_a_star_needs() -> None:
     count = sum(map(len, found.differences.values()))
     assert found.test_samples == 20 * count > 100
     assert evaluate(systems, metrics=every[:1]).test_samples == 0
+
+
+def test_no_interval_leaves_the_range_of_its_metric() -> None:
+    """Two dialogues whose replies differ as much as can be have a jackknife beyond 0 and 1."""
+    questions = [Question(name, 1, (), gold="x") for name in ("varied", "stuck")]
+    answers = Answers(questions, [Reply("a b c d e f g"), Reply("a a a a a a a")])
+    found = evaluate({"only": [answers]}, metrics=find_metrics(["distinct-1/corpus", "entropy-1"]))
+    distinct = found.scores["only"]["distinct-1/corpus"].estimate
+    assert (distinct.low, distinct.high) == (0.0, 1.0)
+    for metric, score in found.scores["only"].items():
+        least, most = metric_of(metric).limits
+        assert least <= score.estimate.low <= score.estimate.value <= score.estimate.high <= most
 
 
 def test_a_reference_is_scored_and_not_tested() -> None:

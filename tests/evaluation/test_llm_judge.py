@@ -158,7 +158,7 @@ def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPat
             open_llm_judge("m")
     monkeypatch.delenv("OPENAI_BASE_URL")
     monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(PersonalignError, match="api.openai.com/v1, which wants a key: set OPENAI_API_KEY"):
+    with pytest.raises(PersonalignError, match=r"api\.openai\.com/v1, which wants a key: set OPENAI_API_KEY"):
         open_llm_judge("m")
 
 

@@ -116,15 +116,19 @@ def evaluate(
                 continue
             sums = [metric.measure(answers).of(kept) for answers in seeds]
             measured.setdefault(metric.name, {})[name] = sums
+            found = estimate(
+                sums,
+                groups,
+                interval=metric.interval,
+                samples=settings.samples,
+                seed=settings.seed,
+                level=settings.level,
+            )
+            # Few dialogues have a wide jackknife, which knows nothing of what a share can be.
+            least, most = metric.limits
+            within = replace(found, low=max(found.low, least), high=min(found.high, most))
             scores[name][printed_name(metric, seeds[0].language)] = Score(
-                estimate(
-                    sums,
-                    groups,
-                    interval=metric.interval,
-                    samples=settings.samples,
-                    seed=settings.seed,
-                    level=settings.level,
-                ),
+                within,
                 tuple(one.figure() for one in sums),
             )
     compared = {name: seeds for name, seeds in systems.items() if name != reference}
@@ -139,7 +143,8 @@ def evaluate(
         )
     left_out = {
         metric: "; ".join(
-            f"{_who_lacks(names, compared)} {need}" for need, names in _by_need(some, besides=reference).items()
+            f"{_who_lacks(names, compared)} {need}"
+            for need, names in _by_need(some, besides=reference).items()
         )
         for metric, some in lacks.items()
     }

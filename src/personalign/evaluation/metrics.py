@@ -5,6 +5,7 @@ In Chinese every word or token below is a character (`zh`) or one of jieba's wor
 """
 
 import difflib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +51,14 @@ class Metric:
     interval: Interval = "bootstrap"
     by_default: bool = True
     of_systems: bool = True
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The least and the greatest value of `range`: "0 to 1", "1 and up", "any"."""
+        least, _, most = self.range.partition(" ")
+        if least == "any":
+            return -math.inf, math.inf
+        return float(least), float(most.removeprefix("to ")) if most.startswith("to ") else math.inf
 
 
 def missing(answers: Answers, metric: Metric) -> list[Need]:
