@@ -51,8 +51,8 @@ class JudgeTraining:
     exclude: tuple[Path, ...] = ()
     part: Part = "all"
     dev_share: float = 0.08
-    epochs: int = 2
-    learning_rate: float = 1e-4
+    epochs: int = 3
+    learning_rate: float = 2e-4
     warmup_share: float = 0.1
     weight_decay: float = 0.01
     label_smoothing: float = 0.0
