@@ -17,6 +17,7 @@ from tests.methods.made_runs import shrunken
 from typer.testing import CliRunner, Result
 
 from personalign.cli.main import app
+from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.formats import read_dialogues, write_dialogues
 from personalign.evaluation.coherence import Triple
 from personalign.evaluation.evaluate import evaluate
@@ -370,3 +371,22 @@ def test_candidates_are_ranked_and_what_is_written_can_be_evaluated(finished: Pa
     assert found["hits@1"]["mean"] == printed["hits@1"]["mean"]
     assert found["mrr"]["mean"] == pytest.approx(printed["mrr"]["mean"])
     assert "selection/recall@1" in found
+
+
+def test_ranking_says_what_makes_its_figures_mean_little(finished: Path, tmp_path: Path) -> None:
+    known = read_dialogues(finished / "data" / "test.jsonl.gz")[0]
+    foreign = (Turn("user", "quelle heure ?"), Turn("assistant", "midi pile"))
+    alone = [(known.messages[turn].content,) for turn in known.reply_indices()]
+    dialogues = [
+        replace(known, candidates=tuple(alone)),
+        Dialogue("fr", ("j'aime le vin",), foreign, candidates=(("midi pile", "non merci"),)),
+    ]
+    told = []
+    for some in (dialogues[:1], dialogues[1:]):
+        write_dialogues(tmp_path / "data.jsonl", some)
+        told.append(personalign("rank", finished, tmp_path / "data.jsonl").stderr)
+    count = len(alone)
+    assert f"{count} of {count} turns have no candidate but the gold reply, and count as hits" in told[0]
+    assert "does not know" not in told[0]
+    assert "of the words of these dialogues" in told[1]
+    assert "no candidate but" not in told[1]

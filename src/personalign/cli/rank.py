@@ -1,5 +1,6 @@
 """`personalign rank`: where a model ranks the true reply among candidates."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,7 +8,9 @@ import typer
 
 from personalign.cli._counting import counting
 from personalign.cli._output import emit_json, output_console, quieten
+from personalign.cli._systems import print_remarks
 from personalign.cli.data import keep_existing
+from personalign.data.dialogue import Dialogue
 from personalign.data.formats import Format, read_dialogues
 
 if TYPE_CHECKING:
@@ -63,6 +66,7 @@ def rank(
     sizes = sorted({len(ranking.scores) for ranking in rankings})
     shown = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     console.print(f"{len(rankings):,} turns of {len(set(groups)):,} dialogues, {shown} candidates each")
+    print_remarks([_remark_on_candidates(rankings), _remark_on_words(model.loaded.tokenizer, dialogues)])
     for name, found in figures.items():
         console.print(f"{name:<8}{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]", markup=False)
     result: dict[str, Any] = {"turns": len(rankings), "candidates": sizes}
@@ -73,6 +77,25 @@ def rank(
         result["out"] = out
     if as_json:
         emit_json(result)
+
+
+def _remark_on_candidates(rankings: "Sequence[Ranking]") -> str | None:
+    alone = sum(len(ranking.candidates) == 1 for ranking in rankings)
+    if not alone:
+        return None
+    return f"{alone:,} of {len(rankings):,} turns have no candidate but the gold reply, and count as hits"
+
+
+def _remark_on_words(tokenizer: Any, dialogues: Sequence[Dialogue]) -> str | None:
+    """Where the model does not know many of the words: its scores are then of little else than its unknown token."""
+    if tokenizer.unk_token_id is None:
+        return None
+    texts = [
+        text for item in dialogues for text in (*item.persona, *(turn.content for turn in item.messages))
+    ]
+    ids = [token for row in tokenizer(texts, add_special_tokens=False)["input_ids"] for token in row]
+    share = sum(token == tokenizer.unk_token_id for token in ids) / max(1, len(ids))
+    return f"the model does not know {share:.0%} of the words of these dialogues" if share > 0.05 else None
 
 
 def _row(ranking: "Ranking") -> dict[str, Any]:
