@@ -240,7 +240,7 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
     """The raw values of a recipe file."""
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PersonalignError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -276,12 +276,22 @@ def override(values: dict[str, Any], assignments: Sequence[str]) -> dict[str, An
 
 def _read_value(text: str, assignment: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return _load_yaml(text)
     except yaml.YAMLError as error:
         problem = _yaml_problem(error)[1]
         raise PersonalignError(
             f"--set {assignment}: the value is not YAML: {problem}; quote it if it is text"
         ) from None
+
+
+def _load_yaml(text: str) -> Any:
+    """Raises YAMLError for whatever is no YAML, values that only look like a date or a number among it."""
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
+    except ValueError as error:
+        raise yaml.YAMLError(str(error)) from None
 
 
 def _yaml_problem(error: yaml.YAMLError) -> tuple[str, str]:
