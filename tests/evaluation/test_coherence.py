@@ -77,3 +77,13 @@ def test_other_numbers_of_classes_are_refused(tiny_encoder: Path, tmp_path: Path
         load_coherence_judge(tmp_path)
     with pytest.raises(PersonalignError, match="cannot be loaded"):
         load_coherence_judge(tmp_path / "absent")
+
+
+def test_an_nli_judge_is_no_judge_of_coherence(tiny_encoder: Path, tmp_path: Path) -> None:
+    labels = {0: "contradiction", 1: "neutral", 2: "entailment"}
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_encoder, num_labels=3, id2label=labels)
+    model.save_pretrained(tmp_path)
+    for kind in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / kind).write_bytes((tiny_encoder / kind).read_bytes())
+    with pytest.raises(PersonalignError, match=r"is an NLI judge .*, which --judge takes"):
+        load_coherence_judge(tmp_path)

@@ -162,7 +162,8 @@ def report(
         further[other.name] = evaluate(
             again, metrics=asking, against=against, reference=GOLD, bounds=bounds, settings=settings
         )
-    sections += [reporting.selection_section(found), differences_section(found)]
+    sections.append(reporting.selection_section(found))
+    sections.append(differences_section(found, judge=None if opened is None else opened.name))
     judges = [] if opened is None else [opened.name, *further]
     told = [described(source) for source in names[: len(judges)]]
     facts.append(("judge", "; ".join(told) or "none"))

@@ -5,12 +5,13 @@ coherent with the context. The authors fine-tuned XLM-R on such triples; any seq
 this order serves here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from personalign.errors import PersonalignError
+from personalign.evaluation.judge import class_of
 from personalign.evaluation.sums import Sums, mean_of
 
 CLASSES = 3
@@ -84,7 +85,10 @@ class CoherenceModel:
 
 
 def load_coherence_judge(folder: Path | str, *, max_length: int = 512) -> CoherenceModel:
-    """From a folder or hub id, in fp32. Raises PersonalignError for what cannot be loaded or has not three classes."""
+    """From a folder or hub id, in fp32.
+
+    Raises PersonalignError for what cannot be loaded, has not three classes, or has those of an NLI judge.
+    """
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -102,4 +106,16 @@ def load_coherence_judge(folder: Path | str, *, max_length: int = 512) -> Cohere
             f"'{folder}' has {model.config.num_labels} classes; this judge needs three: inconsistent, consistent, "
             "consistent and coherent"
         )
+    if _names_nli(model.config.id2label):
+        raise PersonalignError(
+            f"'{folder}' is an NLI judge of a line and a reply, which --judge takes; this one must read persona, context "
+            "and reply, and have the classes inconsistent, consistent, consistent and coherent"
+        )
     return CoherenceModel(model.eval(), tokenizer, max_length=max_length)
+
+
+def _names_nli(names: Mapping[int, str]) -> bool:
+    try:
+        return len({class_of(name) for name in names.values()}) == CLASSES
+    except PersonalignError:
+        return False

@@ -12,7 +12,7 @@ from personalign.evaluation.report.tables import better_or_worse, digits_for, in
 _HEAD = ("metric", "difference", "interval", "d_z", "p", "p (Holm)", "test", "")
 
 
-def differences_section(found: Evaluation) -> Section:
+def differences_section(found: Evaluation, *, judge: str | None = None) -> Section:
     """Charts in standard deviations of the dialogues' own, so that metrics stand side by side; tables of all tests."""
     charts, tables = [], []
     for name, differences in found.differences.items():
@@ -23,7 +23,8 @@ def differences_section(found: Evaluation) -> Section:
         "Differences",
         [chart for chart in charts if chart],
         "d_z: the difference in standard deviations of the dialogues' differences. Intervals are over dialogues or, "
-        "where the t-test gave p, over seeds. Better and worse go by the metric's direction, stars by Holm's p.",
+        "where the t-test gave p, over seeds. Better and worse go by the metric's direction, stars by Holm's p."
+        + (f" Consistency is judged by {judge}." if judge else ""),
         tables,
     )
 
