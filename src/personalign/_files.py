@@ -25,8 +25,7 @@ def disk_errors(path: Path | str) -> Iterator[None]:
         if not _is_of_a_full_disk(error):
             raise
         raise PersonalignError(
-            f"{path}: no space is left on the disk; make room and give the same command again, with --resume in a run: "
-            "what was done is kept"
+            f"{path}: no space is left on the disk; make room and give the command again (a run goes on with --resume)"
         ) from error
 
 
@@ -46,9 +45,10 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     A block that raises, or a process that dies, leaves whatever stood at `path` before.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
     temporary = Path(name)
     try:
         with disk_errors(path):

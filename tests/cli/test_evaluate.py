@@ -160,7 +160,7 @@ def test_chinese_that_is_cut_as_english_is_told(tmp_path: Path, language: str, t
         language,
     )
     assert result.exit_code == 0
-    assert ("most replies are Chinese" in result.stderr) is told
+    assert ("most replies of the data are Chinese" in result.stderr) is told
 
 
 def test_five_dialogues_are_too_few_to_test(tmp_path: Path) -> None:

@@ -85,5 +85,7 @@ def test_an_nli_judge_is_no_judge_of_coherence(tiny_encoder: Path, tmp_path: Pat
     model.save_pretrained(tmp_path)
     for kind in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / kind).write_bytes((tiny_encoder / kind).read_bytes())
-    with pytest.raises(PersonalignError, match=r"is an NLI judge .*, which --judge takes"):
+    with pytest.raises(
+        PersonalignError, match=r"is an NLI judge .*, which --judge takes; .* in the id2label"
+    ):
         load_coherence_judge(tmp_path)

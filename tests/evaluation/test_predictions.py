@@ -233,9 +233,22 @@ def test_an_array_and_a_table_are_refused(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text(json.dumps(ROWS, indent=1))
     with pytest.raises(PersonalignError, match="is one JSON array; write each of its objects on a line"):
         read_predictions(tmp_path / "p.json", QUESTIONS)
+    (tmp_path / "p.json").write_text("[\n" + ",\n".join(map(json.dumps, ROWS)) + "\n]\n")
+    with pytest.raises(PersonalignError, match="is one JSON array"):
+        read_predictions(tmp_path / "p.json", QUESTIONS)
     (tmp_path / "p.csv").write_text("a,1,x\na,3,y\nb,1,z\n")
     with pytest.raises(PersonalignError, match="is a table, whose commas and quotes would be scored"):
         read_predictions(tmp_path / "p.csv", QUESTIONS)
+
+
+def test_empty_replies_are_no_empty_file_and_spaces_no_other_persona(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("\n\n\n")
+    assert texts(read_predictions(tmp_path / "p.txt", QUESTIONS)) == ["", "", ""]
+    turns = (Turn("user", "hi"), Turn("assistant", "hello"))
+    questions = questions_of([Dialogue("7", ("i fish .",), turns)])
+    row = {"dialogue": "7", "response": "x", "persona": ["I fish . ", ""], "gold": "hello "}
+    (tmp_path / "p.jsonl").write_text(json.dumps(row))
+    assert texts(read_predictions(tmp_path / "p.jsonl", questions)) == ["x"]
 
 
 def test_a_number_names_a_dialogue_by_its_digits(tmp_path: Path) -> None:

@@ -95,8 +95,8 @@ def test_killed_at_a_place(whole: Whole, place: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [0.2, 0.45, 0.7])
 def test_killed_at_a_moment(whole: Whole, share: float, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    # Twice, and the second time it may have ended before.
-    assert run_apart(whole.assignments, folder, seconds=share * whole.seconds) == KILLED
+    # Twice; on a machine that has become quicker it may have ended before.
+    assert run_apart(whole.assignments, folder, seconds=share * whole.seconds) in (KILLED, 0)
     assert run_apart(whole.assignments, folder, resume=True, seconds=share * whole.seconds) in (KILLED, 0)
     assert run_apart(whole.assignments, folder, resume=True) == 0
     assert contents(folder) == whole.left

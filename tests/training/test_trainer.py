@@ -1,6 +1,7 @@
 """The trainer's invariants: however a step is cut, and wherever a stage is interrupted, the result is the same."""
 
 import copy
+import itertools
 import json
 import math
 import os
@@ -432,6 +433,36 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: str) -> None:
     resumed, weights = train(tmp_path / "cut", settings=settings, resume=True)
     assert resumed.history[0]["step"] == 5
     assert_identical(weights, whole)
+
+
+def test_the_best_of_a_kept_checkpoint_is_kept_with_it(tmp_path: Path) -> None:
+    """What is repeated may come out otherwise, on another machine: then an earlier evaluation is the best again."""
+    settings = replace(SETTINGS, evaluate_every=1, save_every=4)
+
+    def killed(model: nn.Module) -> float:
+        raise MemoryError
+
+    rising = scripted([0.1, 0.2, 0.3, 0.5, 0.6, 0.7])
+    evaluations = itertools.chain([rising] * 6, [killed])
+    with pytest.raises(MemoryError):
+        train(tmp_path, settings=settings, validate=lambda model: next(evaluations)(model))
+    resumed, weights = train(tmp_path, settings=settings, validate=scripted([0.0] * 4), resume=True)
+    assert resumed.best_step == 4
+    assert_identical(weights, train(tmp_path / "four", settings=replace(SETTINGS, max_steps=4))[1])
+
+
+def test_checkpoints_without_a_marker_are_removed(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, save_every=2)
+    train(tmp_path, settings=settings, interrupt_after=5)
+    checkpoints = tmp_path / "checkpoints"
+    (checkpoints / "checkpoint-5" / "complete.json").unlink()
+    (checkpoints / "checkpoint-4-copy").mkdir()
+    train(tmp_path, settings=settings, resume=True, interrupt_after=6)
+    assert not (checkpoints / "checkpoint-5").exists()
+    assert (checkpoints / "checkpoint-4-copy").exists()
+    (checkpoints / "checkpoint-6" / "complete.json").write_text("{}")
+    with pytest.raises(PersonalignError, match=r"complete.json is damaged; remove .*checkpoint-6"):
+        train(tmp_path, settings=settings, resume=True)
 
 
 def test_a_gradient_that_is_no_number_stops_before_it_spoils_the_weights(tmp_path: Path) -> None:

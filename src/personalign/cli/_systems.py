@@ -91,16 +91,18 @@ def print_remarks(remarks: Sequence[str | None]) -> None:
 
 
 def remark_on_language(systems: "Mapping[str, Sequence[Answers]]") -> str | None:
-    """Where most replies are not in the language that they are cut as."""
+    """Where most replies of the data are not in the language that they are cut as."""
     first = next(iter(systems.values()))[0]
-    texts = [
-        question.gold or reply.text for question, reply in zip(first.questions, first.replies, strict=True)
-    ]
+    texts = [question.gold for question in first.questions if question.gold]
+    if not texts:
+        return None
     chinese = 2 * sum(_HAN.search(text) is not None for text in texts) > len(texts)
     if chinese and first.language == "en":
-        return "most replies are Chinese and were cut at white space; give --language zh or zh-word"
+        return (
+            "most replies of the data are Chinese and were cut at white space; give --language zh or zh-word"
+        )
     if not chinese and first.language != "en":
-        return f"most replies are not Chinese, but --language is {first.language}; leave it out"
+        return f"most replies of the data are not Chinese, but the language is {first.language}; give --language en"
     return None
 
 

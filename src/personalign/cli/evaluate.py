@@ -172,6 +172,8 @@ def _print_differences(found: Evaluation, *, level: float) -> None:
     from rich.table import Table
 
     for name, differences in found.differences.items():
+        if not differences:
+            continue
         title = f"{name} minus {found.against}, {level:.0%} intervals, p after Holm's correction"
         table = Table("metric", "difference", "interval", "p", "", title=escape(title))
         for metric, one in differences.items():

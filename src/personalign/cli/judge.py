@@ -129,7 +129,7 @@ def train(
     )
     console.print(f"saved in {out}", markup=False)
     most = max(sum(row.values()) for row in record["valid"]["confusion"].values()) / record["rows"]["valid"]
-    if record["valid"]["accuracy"] <= most:
+    if record["valid"]["accuracy"] <= most < 1:
         message_console().print(
             f"note: this judge is right on {record['valid']['accuracy']:.3f} of the validation rows, no better than "
             f"always giving the most frequent label ({most:.3f}); it needs more rows or epochs",

@@ -211,7 +211,7 @@ def _note(found: Evaluation, *, part: Part, judges: Sequence[str]) -> str:
     """What a table must say that stands alone in a paper."""
     said = [f"Figures {_turns_of(part)}: {found.turns:,} turns of {found.dialogues:,} dialogues."]
     said.append("Brackets: 95 % intervals by dialogue.")
-    if found.against is not None:
+    if any(found.differences.values()):
         tests = sorted({one.test for some in found.differences.values() for one in some.values()})
         count = sum(len(some) for some in found.differences.values())
         said.append(

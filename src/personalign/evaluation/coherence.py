@@ -108,8 +108,8 @@ def load_coherence_judge(folder: Path | str, *, max_length: int = 512) -> Cohere
         )
     if _names_nli(model.config.id2label):
         raise PersonalignError(
-            f"'{folder}' is an NLI judge of a line and a reply, which --judge takes; this one must read persona, context "
-            "and reply, and have the classes inconsistent, consistent, consistent and coherent"
+            f"'{folder}' is an NLI judge by the names of its classes, which --judge takes; if it was trained on persona, "
+            "context and reply, name them inconsistent, consistent, coherent in the id2label of its config.json"
         )
     return CoherenceModel(model.eval(), tokenizer, max_length=max_length)
 

@@ -68,7 +68,7 @@ class Evaluation:
     """Figures by system and metric.
 
     `left_out` says of each metric what the systems without a figure of it lack. `reference` is scored, but no competitor;
-    `bounds` are systems that read what no system may, such as the label: they take no place either.
+    `bounds` are systems that read what no system may, such as the label: they take no place and are not tested either.
     `test_samples`: resamples of every test, 0 where nothing was tested.
     """
 
@@ -131,7 +131,7 @@ def evaluate(
                 within,
                 tuple(one.figure() for one in sums),
             )
-    compared = {name: seeds for name, seeds in systems.items() if name != reference}
+    compared = {name: seeds for name, seeds in systems.items() if name != reference and name not in bounds}
     differences: dict[str, dict[str, Difference]] = {}
     test_samples = 0
     if against is not None:
@@ -158,7 +158,7 @@ def evaluate(
         against,
         reference,
         test_samples,
-        frozenset(bounds),
+        frozenset(bounds) & frozenset(systems),
     )
 
 

@@ -59,7 +59,7 @@ class JudgeTraining:
     clip_norm: float = 1.0
     batch_size: int = 32
     max_length: int = 128
-    dtype: Dtype = "float32"
+    dtype: Dtype = "auto"
     device: str = "cpu"
     seed: int = 0
 

@@ -2,12 +2,13 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from personalign.data.dialogue import Dialogue
 from personalign.data.faults import SHOWN, Fault, excerpt, kind
+from personalign.data.split import normalise_line
 from personalign.data.text import decode_json, lines_of, read_text
 from personalign.errors import PersonalignError
 from personalign.evaluation.answers import Question, Reply
@@ -75,7 +76,7 @@ def read_predictions(path: Path | str, questions: Sequence[Question]) -> list[Re
             f"{path} cannot be read:\n" + "\n".join(f"  {fault}" for fault in faults[:SHOWN])
         )
     written = lines_of(text)
-    if questions and not written:
+    if questions and not text:
         raise PersonalignError(f"{path} is empty; write one reply per line, or JSON Lines {_ROW}")
     if _without_gz(path).endswith((".csv", ".tsv")):
         raise PersonalignError(
@@ -83,12 +84,12 @@ def read_predictions(path: Path | str, questions: Sequence[Question]) -> list[Re
             "per line as .txt"
         )
     named_json = _without_gz(path).endswith((".jsonl", ".json"))
-    if any(isinstance(_json_or_none(line), dict) for _, line in written) or (named_json and not written):
-        return _by_id(path, written, questions)
     if named_json and isinstance(_json_or_none(text), list):
         raise PersonalignError(
             f"{path} is one JSON array; write each of its objects on a line of its own (jq -c '.[]' {path})"
         )
+    if any(isinstance(_json_or_none(line), dict) for _, line in written) or (named_json and not written):
+        return _by_id(path, written, questions)
     if named_json:
         number, line = written[0]
         raise PersonalignError(
@@ -230,12 +231,17 @@ def _missing_key(row: Mapping[str, Any], key: str) -> _RowError:
 def _check_made_for(row: Mapping[str, Any], question: Question) -> None:
     """A row of ours says what it was made for; scored against other dialogues, its figures would look fine."""
     persona, gold = row.get("persona"), row.get("gold")
-    if isinstance(persona, list) and list(question.persona) != persona:
+    if isinstance(persona, list) and _alike(question.persona) != _alike(map(str, persona)):
         raise _RowError(
             "persona", "is not the one in the data", "give the --data that the reply was made for"
         )
-    if isinstance(gold, str) and question.gold is not None and _one_line(gold) != _one_line(question.gold):
+    if isinstance(gold, str) and question.gold is not None and _alike([gold]) != _alike([question.gold]):
         raise _RowError("gold", "is not the one in the data", "give the --data that the reply was made for")
+
+
+def _alike(texts: Iterable[str]) -> list[str]:
+    """Without what readers of formats change: spaces, empty lines, capitals and how letters are composed."""
+    return [line for text in texts if (line := normalise_line(text))]
 
 
 def _turn(row: Mapping[str, Any], turns: Sequence[int]) -> int:

@@ -56,16 +56,17 @@ def open_judge(
 
 
 def check_knows(judge: Judge, lines: Sequence[str]) -> None:
-    """Raises PersonalignError where the oracle meets persona lines that are not of the synthetic corpus."""
+    """Raises PersonalignError where most of the persona lines that the oracle meets are not of the synthetic corpus."""
     from personalign.data.synthetic import SyntheticOracle
 
     if not isinstance(judge, OracleJudge) or not isinstance(judge.oracle, SyntheticOracle):
         return
-    unknown = [line for line in lines if not judge.oracle.knows(line)]
-    if unknown:
+    distinct = list(dict.fromkeys(lines))
+    unknown = [line for line in distinct if not judge.oracle.knows(line)]
+    if 2 * len(unknown) > len(distinct):
         raise PersonalignError(
-            f"the oracle knows the lines of the synthetic corpus alone; {len(unknown):,} of {len(lines):,} persona lines "
-            f"are others, such as {unknown[0][:60]!r}; name another judge (personalign judge train makes one)"
+            f"the oracle knows the lines of the synthetic corpus alone; {len(unknown):,} of {len(distinct):,} persona "
+            f"lines are others, such as {unknown[0][:60]!r}; name another judge (personalign judge train makes one)"
         )
 
 

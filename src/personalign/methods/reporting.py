@@ -62,7 +62,9 @@ class FinishedRun:
     def bounds(self) -> frozenset[str]:
         """Titles of the systems that read the label of the gold reply."""
         return frozenset(
-            system.title for system in compared_systems(self.recipe) if system.strategy == "oracle"
+            system.title
+            for system in compared_systems(self.recipe)
+            if system.strategy == "oracle" and system.part == "test"
         )
 
     def titles(self) -> dict[str, str]:

@@ -48,13 +48,15 @@ class Totals:
 class Marker:
     """What is written into a checkpoint last: one without it is not whole.
 
-    `sums` and `steps` are of what was not yet written to the journal; `files` are the others there, with their bytes.
+    `sums` and `steps` are of what was not yet written to the journal; `best_step` is that of the best evaluation by then;
+    `files` are the others there, with their bytes.
     """
 
     step: int
     seconds: float
     sums: dict[str, float]
     steps: int
+    best_step: int | None
     files: dict[str, int]
 
 
@@ -64,19 +66,19 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 def read_marker(checkpoint: Path) -> Marker | None:
     """Raises PersonalignError where a file was damaged after the checkpoint had been complete."""
+    advice = f"remove {checkpoint}, and --resume goes on from the checkpoint before it, or else begins the stage anew"
     try:
         marker = Marker(**json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+    except (ValueError, TypeError):
+        raise PersonalignError(f"{checkpoint / COMPLETE} is damaged; {advice}") from None
     for name, size in marker.files.items():
         path = checkpoint / name
         found = path.stat().st_size if path.is_file() else None
         if found != size:
             state = "is missing" if found is None else f"has {found} bytes of {size}"
-            raise PersonalignError(
-                f"{path} {state}: the checkpoint is damaged; remove {checkpoint}, and --resume goes on from the "
-                "checkpoint before it, or where there is none begins the stage anew"
-            )
+            raise PersonalignError(f"{path} {state}: the checkpoint is damaged; {advice}")
     return marker
 
 
@@ -131,12 +133,16 @@ class Journal(TrainerCallback):  # type: ignore[misc]
             write_jsonl(self._journal, kept)
 
     @property
+    def evaluates(self) -> bool:
+        return self._validate is not None
+
+    @property
     def out_of_patience(self) -> bool:
         return self._settings.patience is not None and self._worse >= self._settings.patience
 
     @property
     def best_weights(self) -> Path | None:
-        return None if self.best_step is None else self._folder / f"best-{self.best_step}.safetensors"
+        return self._weights_of(self.best_step)
 
     @property
     def seconds(self) -> float:
@@ -167,7 +173,12 @@ class Journal(TrainerCallback):  # type: ignore[misc]
     ) -> TrainerControl:
         checkpoint = self._folder / f"checkpoint-{state.global_step}"
         marker = Marker(
-            state.global_step, self.seconds, self._totals.values, self._totals.steps, _sizes(checkpoint)
+            state.global_step,
+            self.seconds,
+            self._totals.values,
+            self._totals.steps,
+            self.best_step,
+            _sizes(checkpoint),
         )
         write_json(checkpoint / COMPLETE, asdict(marker))
         return control
@@ -182,10 +193,17 @@ class Journal(TrainerCallback):  # type: ignore[misc]
             assert self.best_weights is not None
             save_weights(model, self.best_weights)
         write_json(self._folder / EVALUATIONS, self._evaluations)
-        # A kill may put the stage back to a checkpoint before this step, for which the earlier best still counts.
+        # A kill may put the stage back to a checkpoint before this step, for which an earlier best still counts.
+        kept = {before, self.best_weights}
+        for checkpoint in self._folder.glob("checkpoint-*"):
+            marker = read_marker(checkpoint)
+            kept.add(None if marker is None else self._weights_of(marker.best_step))
         for path in self._folder.glob("best-*.safetensors"):
-            if path not in (before, self.best_weights):
+            if path not in kept:
                 path.unlink()
+
+    def _weights_of(self, step: int | None) -> Path | None:
+        return None if step is None else self._folder / f"best-{step}.safetensors"
 
     def _judge(self, step: int, value: float) -> bool:
         """Whether the evaluation is the best so far; the only place that changes the state of early stopping."""

@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,8 @@ from personalign.training.journal import Journal, Progress, Totals, between_step
 from personalign.training.step import StageSettings, step_loss
 from personalign.training.weights import load_weights
 from personalign.trees import PACKED, ScoringPlan, batches_under
+
+_CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 
 
 @dataclass(slots=True)
@@ -216,6 +220,10 @@ def train_stage(
         callbacks=[callback],
         stage=stage,
     )
+    if trainer.args.world_size > 1 and (journal or settings.save_every or callback.evaluates):
+        raise PersonalignError(
+            f"{stage}: several processes cannot share a journal, checkpoints or evaluations yet; train in one process"
+        )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     checkpoint, steps = _last_checkpoint(folder) if resume else (None, 0)
@@ -275,11 +283,11 @@ def _arguments(settings: StageSettings, folder: Path) -> TrainingArguments:
 
 def _last_checkpoint(folder: Path) -> tuple[Path | None, int]:
     """The newest whole checkpoint and its step. A process that dies while it writes one leaves it without its marker."""
-    numbers = sorted(
-        (int(path.name.rpartition("-")[2]) for path in folder.glob("checkpoint-*")), reverse=True
-    )
-    for number in numbers:
-        path = folder / f"checkpoint-{number}"
+    matches = ((_CHECKPOINT.fullmatch(path.name), path) for path in folder.glob("checkpoint-*"))
+    found = {int(match[1]): path for match, path in matches if match}
+    for number, path in sorted(found.items(), reverse=True):
         if read_marker(path) is not None:
             return path, number
+        # It would count among those that are kept when the next one is written.
+        shutil.rmtree(path)
     return None, 0

@@ -25,9 +25,9 @@ FOUND = made_evaluation(made_systems())
 def test_the_best_and_the_second_follow_the_direction_of_the_metric() -> None:
     f1 = {name: cell and cell.place for name, cell in cells_of(FOUND, "f1/convai2").items()}
     assert f1 == {"good": 1, "liar & co_1": 2, "dull": 0}
-    # Lower is better; both that never contradict are best.
+    # Lower is better; both that never contradict are best, and the third is the last, not the second.
     rate = {name: cell and cell.place for name, cell in cells_of(FOUND, "contradict_rate").items()}
-    assert rate == {"good": 1, "liar & co_1": 2, "dull": 1}
+    assert rate == {"good": 1, "liar & co_1": 0, "dull": 1}
     assert {cell.place for cell in cells_of(FOUND, "length/tokens").values() if cell} == {0}
 
 
@@ -116,7 +116,9 @@ def test_the_reference_is_set_apart() -> None:
 
 def test_a_bound_takes_no_place_and_comes_last() -> None:
     systems = with_gold(made_systems())
-    found = made_evaluation(systems, reference="gold", bounds=["good"])
+    found = made_evaluation(systems, reference="gold", bounds=["good", "absent"])
+    assert found.bounds == {"good"}
+    assert "good" not in found.differences
     cells = cells_of(found, "f1/convai2")
     assert [None if cells[name] is None else cells[name].place for name in ("gold", "good")] == [0, 0]  # type: ignore[union-attr]
     assert rows_of(found)[0] == "gold"
@@ -125,6 +127,13 @@ def test_a_bound_takes_no_place_and_comes_last() -> None:
     assert latex_tables(found, caption="t").count(r"\midrule") == 3 * latex_tables(found, caption="t").count(
         r"\toprule"
     )
+
+
+def test_the_worst_is_not_the_second() -> None:
+    alike = made_systems()
+    three = {"one": alike["good"], "other": alike["good"], "worst": alike["dull"]}
+    cells = cells_of(made_evaluation(three, against=None), "f1/convai2")
+    assert [cell.place for cell in cells.values() if cell is not None] == [1, 1, 0]
 
 
 def test_equal_figures_are_not_all_the_best() -> None:

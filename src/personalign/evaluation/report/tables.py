@@ -192,7 +192,10 @@ def _figures(found: Evaluation, system: str, metric: str) -> list[str]:
 
 
 def _places(values: dict[str, float], metric: str) -> dict[str, int]:
-    """1 for the best, 2 for the second of three or more, equal figures sharing a place; nothing where none is better."""
+    """1 for the best, 2 for the second, equal figures sharing a place; nothing where no direction is better.
+
+    Where there are two different figures the second is the last, and has no place.
+    """
     described = metric_of(metric)
     known = {name: value for name, value in values.items() if not math.isnan(value)}
     if described.direction == "none" or len(known) < 2:
@@ -200,8 +203,7 @@ def _places(values: dict[str, float], metric: str) -> dict[str, int]:
     best = sorted(set(known.values()), reverse=described.direction == "higher")
     if len(best) == 1:
         return {}
-    # Of two, the second is the last.
-    shown = 2 if len(known) > 2 else 1
+    shown = 2 if len(best) > 2 else 1
     return {name: place for name, value in known.items() if (place := best.index(value) + 1) <= shown}
 
 
