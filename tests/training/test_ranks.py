@@ -11,20 +11,32 @@ from tests.training.made_examples import pairs, supervised, tiny_model
 from tests.training.made_ranks import on_ranks
 from tests.training.test_trainer import SETTINGS, with_reference
 
+from personalign.errors import PersonalignError
 from personalign.training.examples import grow
 from personalign.training.step import StageSettings
-from personalign.training.trainer import train_stage
+from personalign.training.trainer import TreeTrainer, train_stage
 
 
 def trained(folder: Path, settings: StageSettings) -> None:
-    """One stage; every rank leaves its history and its weights."""
+    """One stage; every rank leaves its history, its weights, and which trees each of its steps was given."""
     model: Any = tiny_model()
     trees = grow(supervised(dialogues=9), budget=200)
     if settings.objective == "dpo":
         trees = with_reference(grow(pairs(dialogues=9), budget=200))
-    result = train_stage(model, trees, settings=settings, folder=folder / "checkpoints", stage="made")
+    number = {id(tree): index for index, tree in enumerate(trees)}
+    shares: list[list[int]] = []
+    really = TreeTrainer.training_step
+
+    def noted(self: Any, model: Any, inputs: Any, *rest: Any) -> Any:
+        shares.append(sorted(number[id(tree)] for tree in inputs["trees"]))
+        return really(self, model, inputs, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TreeTrainer, "training_step", noted)
+        result = train_stage(model, trees, settings=settings, folder=folder / "checkpoints", stage="made")
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     (folder / f"history-{rank}.json").write_text(json.dumps(result.history), encoding="utf-8")
+    (folder / f"shares-{rank}.json").write_text(json.dumps(shares), encoding="utf-8")
     torch.save(model.state_dict(), folder / f"weights-{rank}.pt")
 
 
@@ -48,6 +60,22 @@ def test_two_processes_are_as_one(tmp_path: Path, objective: Any, budget: int, b
         for path in ("one/history-0.json", "two/history-0.json", "two/history-1.json")
     )
     assert len(expected) == SETTINGS.max_steps
+    batches, mine, theirs = (
+        json.loads((tmp_path / path).read_text())
+        for path in ("one/shares-0.json", "two/shares-0.json", "two/shares-1.json")
+    )
+    assert [sorted(one + other) for one, other in zip(mine, theirs, strict=True)] == batches
     for rows in others:
         for row, wanted in zip(rows, expected, strict=True):
             assert row == pytest.approx(wanted, abs=1e-4)
+
+
+def keeping(folder: Path, settings: StageSettings) -> None:
+    with pytest.raises(PersonalignError, match="several processes cannot share a journal"):
+        train_stage(
+            tiny_model(), grow(supervised(), budget=200), settings=settings, folder=folder, stage="made"
+        )
+
+
+def test_what_several_processes_cannot_share_is_refused(tmp_path: Path) -> None:
+    on_ranks(keeping, tmp_path, replace(SETTINGS, save_every=2))
