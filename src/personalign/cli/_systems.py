@@ -1,13 +1,12 @@
 """What `evaluate` and `report` read from their command lines."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personalign.cli._output import message_console
 from personalign.errors import PersonalignError
-from personalign.evaluation.tokens import Language
+from personalign.evaluation.tokens import Language, mostly_chinese
 
 if TYPE_CHECKING:
     from personalign.evaluation.answers import Answers
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from personalign.evaluation.judge import Judge, Progress
     from personalign.evaluation.metrics import Metric
     from personalign.models.precision import Dtype
-
-_HAN = re.compile("[\u3400-\u9fff]")
 
 
 def named_files(given: Sequence[str]) -> dict[str, list[Path]]:
@@ -96,7 +93,7 @@ def remark_on_language(systems: "Mapping[str, Sequence[Answers]]") -> str | None
     texts = [question.gold for question in first.questions if question.gold]
     if not texts:
         return None
-    chinese = 2 * sum(_HAN.search(text) is not None for text in texts) > len(texts)
+    chinese = mostly_chinese(texts)
     if chinese and first.language == "en":
         return (
             "most replies of the data are Chinese and were cut at white space; give --language zh or zh-word"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from personalign.cli._counting import counting
-from personalign.cli._output import emit_json, message_console, output_console, quieten
+from personalign.cli._output import emit_json, output_console, quieten
+from personalign.cli._systems import print_remarks
 from personalign.errors import PersonalignError
 
 if TYPE_CHECKING:
@@ -130,12 +131,11 @@ def train(
     console.print(f"saved in {out}", markup=False)
     most = max(sum(row.values()) for row in record["valid"]["confusion"].values()) / record["rows"]["valid"]
     if record["valid"]["accuracy"] <= most < 1:
-        message_console().print(
-            f"note: this judge is right on {record['valid']['accuracy']:.3f} of the validation rows, no better than "
-            f"always giving the most frequent label ({most:.3f}); it needs more rows or epochs",
-            markup=False,
-            soft_wrap=True,
+        worthless = (
+            f"this judge is right on {record['valid']['accuracy']:.3f} of the validation rows, no better than always "
+            f"giving the most frequent label ({most:.3f}); it needs more rows or epochs"
         )
+        print_remarks([worthless])
     if json:
         emit_json({"out": out, **record})
 

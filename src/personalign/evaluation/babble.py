@@ -7,16 +7,15 @@ those, `repeated_line`, is near to two that are trained on: the line's words ove
 """
 
 import random
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from personalign.evaluation.judge import NEUTRAL
 from personalign.evaluation.nli_rows import NliRow
+from personalign.evaluation.tokens import mostly_chinese
 
 START, END = "<s>", "</s>"
-_HAN = re.compile("[\u3400-\u9fff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Babbler:
 
 def babbler(replies: Sequence[str]) -> Babbler:
     """From real replies, cut at white space or, where most hold Chinese characters, into characters."""
-    chinese = 2 * sum(_HAN.search(reply) is not None for reply in replies) > len(replies)
+    chinese = mostly_chinese(replies)
     cut = tuple(tuple(words) for reply in replies if (words := _cut(reply, chinese=chinese)))
     counts = Counter(word for reply in cut for word in reply)
     follow: defaultdict[str, Counter[str]] = defaultdict(Counter)

@@ -1,6 +1,7 @@
 """How texts are cut into words before they are compared or counted."""
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -12,7 +13,13 @@ Language = Literal["en", "zh", "zh-word"]
 # Ideographs and their extensions, kana, CJK punctuation and full-width forms: each character is a token.
 _CJK = "\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
 _CJK_TOKENS = re.compile(rf"[{_CJK}]|[^\s{_CJK}]+")
+_HAN = re.compile("[\u3400-\u9fff]")
 _WORDS_AND_MARKS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]|_")
+
+
+def mostly_chinese(texts: Sequence[str]) -> bool:
+    """Whether most of the texts hold a Chinese character."""
+    return 2 * sum(_HAN.search(text) is not None for text in texts) > len(texts)
 
 
 def tokens(text: str, *, language: Language = "en") -> list[str]:
