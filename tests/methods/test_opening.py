@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 from tests.decoding.tiny_chat_models import chat_model, publish
+from tests.methods.test_trained_selector import WordEncoder
 
 from personalign._files import write_json
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Selection
 from personalign.errors import PersonalignError
 from personalign.methods.opening import Model, open_model
+from personalign.methods.selector_network import LineRanker
+from personalign.methods.trained_selector import TrainedScorer
 from personalign.prompts import PromptSettings
 
 
@@ -107,6 +110,21 @@ def test_a_hub_model_brings_its_card_from_the_cache(
     assert opened_from_hub("somebody/chatty").selection.none_bias == -1.5
     (repository / "snapshots" / ("0" * 40) / "personalign.json").unlink()
     assert opened_from_hub("somebody/chatty").selection.none_bias == 0.0
+
+
+def test_a_hub_model_brings_its_trained_selector(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = tmp_path / "models--somebody--choosy" / "snapshots" / ("0" * 40)
+    (tmp_path / "models--somebody--choosy" / "refs").mkdir(parents=True)
+    (tmp_path / "models--somebody--choosy" / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(published, snapshot)
+    change(snapshot, selector={"kind": "trained"})
+    TrainedScorer(WordEncoder(), [LineRanker(11).eval()], {"dog": 0.5}, "en").save(snapshot)
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path))
+    scorer = opened_from_hub("somebody/choosy").selection.scorer
+    assert isinstance(scorer, TrainedScorer)
+    assert scorer.words == {"dog": 0.5}
 
 
 def opened_from_hub(name: str) -> Model:

@@ -13,13 +13,16 @@ from tests.methods.made_runs import SilentReporter, prompter, tiny_model
 
 from personalign.data.formats import read_dialogues, write_dialogues
 from personalign.data.synthetic import generate, vocabulary
+from personalign.decoding.selection import choose
 from personalign.errors import PersonalignError
 from personalign.methods import pal
 from personalign.methods.lineup import final_stage
 from personalign.methods.models import ModelStore
+from personalign.methods.opening import open_model
 from personalign.methods.recipe import Recipe, override, parse_recipe
 from personalign.methods.run import PalRun
 from personalign.methods.shipped import load_recipe
+from personalign.methods.trained_selector import TrainedScorer
 from personalign.models import build_backbone, word_tokenizer
 from personalign.prompts import structure_texts
 
@@ -286,6 +289,7 @@ def test_an_ablation_leaves_the_baseline_alone(tmp_path: Path) -> None:
 
 
 def test_a_turn_that_no_reply_fits_is_refused_before_training(sources: Path, tmp_path: Path) -> None:
+    sources = shutil.copytree(sources, tmp_path / "sources")
     path = sources / "test.jsonl"
     first, *others = read_dialogues(str(path))
     long = replace(first.messages[0], content="zebra " * 400)
@@ -316,6 +320,37 @@ def test_only_its_own_stages_systems_are_compared(sources: Path, tmp_path: Path)
     assert "predict:finetuning" in tuned
     assert "predict:finetuning" not in names(sources, tmp_path)
     assert not [name for name in tuned if "unseen" in name or "swapped" in name]
+
+
+def test_a_trained_selector_is_made_used_and_published(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("personalign.methods.trained_selector._FEWEST_LABELLED", 5)
+    monkeypatch.setattr("personalign.methods.trained_selector._FEWEST_STEPS", 5)
+    asked = recipe(
+        sources, "selector.kind=trained", "stages.stage2.evaluate_every=2", "ablation=without_pairs"
+    )
+    pal_run = PalRun(asked, tmp_path / "run", reporter=SilentReporter())
+    after = {step.name: step.after for step in pal_run.steps()}
+    assert {name for name, above in after.items() if "selector" in above} == {
+        "stage2",  # which it stops
+        "predict:stage1",
+        "predict:pal_predicted",
+    }
+    records = pal_run.run()
+    parts = pal_run.parts()
+    # The stopping part sets the bias of none, and test dialogues are never learnt from.
+    assert records["selector"]["turns"] == sum(
+        len(dialogue.reply_indices()) for name in ("train", "align") for dialogue in parts[name]
+    )
+    model = open_model(pal_run.folder)
+    assert isinstance(model.selection.scorer, TrainedScorer)
+    rows = {(row["dialogue"], row["turn"]): row for row in rows_of(pal_run.folder, "pal_predicted")}
+    for dialogue in parts["test"]:
+        turns = dialogue.reply_indices()
+        for turn, scores in zip(turns, model.selection.scorer(dialogue, turns), strict=True):
+            choice = choose(scores, none_bias=model.selection.none_bias)
+            assert rows[dialogue.id, turn]["selected"] == choice.line
 
 
 # The optimizer ---------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Encoders as selectors: what they score, what telling a line costs it, and what they may not read."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -96,12 +97,12 @@ def test_odd_dialogues() -> None:
 
 
 def test_the_lm_needs_no_scorer() -> None:
-    assert open_scorer(Selector(kind="lm")) is None
+    assert open_scorer(Selector(kind="lm"), Path(".")) is None
 
 
 @pytest.mark.parametrize(("kind", "discount"), [("encoder", 0.0), ("encoder-untold", 0.7)])
 def test_kinds_of_encoders(kind: str, discount: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("personalign.models.encoder.load_encoder", lambda source: TopicEncoder())
-    scorer = open_scorer(Selector(kind=kind, discount=0.7))  # type: ignore[arg-type]
+    scorer = open_scorer(Selector(kind=kind, discount=0.7), Path("."))  # type: ignore[arg-type]
     assert isinstance(scorer, EncoderScorer)
     assert scorer.discount == discount

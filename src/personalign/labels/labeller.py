@@ -18,6 +18,10 @@ from personalign.evaluation.judge import ENTAILMENT, Judge
 from personalign.evaluation.tokens import Language
 from personalign.labels.overlap import inverse_document_frequency, overlap
 
+WORDS_WEIGHT = 0.5
+WORDS_THRESHOLD = 0.88
+"""The defaults of `cosine-idf`."""
+
 LineScores = list[npt.NDArray[np.float64]]
 """Per dialogue, [assistant turns, persona lines]."""
 
@@ -139,8 +143,8 @@ class CosineIdfLabeller:
     """Cosine plus `weight` times the idf overlap: meaning, and the rare words that it tends to blur."""
 
     encoder: TextEncoder
-    weight: float = 0.5
-    threshold: float = 0.88
+    weight: float = WORDS_WEIGHT
+    threshold: float = WORDS_THRESHOLD
     language: Language = "en"
     name: str = "cosine-idf"
 

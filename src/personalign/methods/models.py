@@ -1,5 +1,6 @@
 """The models of a run: made, opened, saved and published, each in a folder that transformers can load."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ from personalign.methods.pretraining import pretrain, pretraining_dialogues
 from personalign.methods.recipe import Recipe, Stage
 from personalign.methods.selecting import Calibration
 from personalign.methods.steps import Reporter
+from personalign.methods.trained_selector import SELECTOR_FILES
 from personalign.models import (
     LoadedModel,
     LoraSettings,
@@ -130,12 +132,17 @@ class ModelStore:
         with whole_folder(self._folder / stage, replace=True) as folder:
             _write(loaded, folder)
 
-    def publish(self, stage: str, folder: Path, *, calibration: Calibration) -> None:
-        """The run's own model, with what inference needs to know beside it."""
+    def publish(
+        self, stage: str, folder: Path, *, calibration: Calibration, selector: Path | None = None
+    ) -> None:
+        """The run's own model, with what inference needs beside it: its card, and the folder of a trained selector."""
         loaded = self.open(stage)
         recipe = self._recipe
         with whole_folder(folder, replace=True) as part:
             _write(loaded, part)
+            if selector is not None:
+                for file in SELECTOR_FILES:
+                    shutil.copyfile(selector / file, part / file)
             write_json(
                 part / CARD,
                 {

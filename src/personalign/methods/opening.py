@@ -13,6 +13,7 @@ from personalign.errors import PersonalignError
 from personalign.methods.models import CARD
 from personalign.methods.recipe import Decoding, Selector
 from personalign.methods.selectors import open_scorer
+from personalign.methods.trained_selector import SELECTOR_FILES
 from personalign.models import LoadedModel, load_model
 from personalign.models.hub import hub_arguments
 from personalign.models.precision import Dtype
@@ -85,7 +86,7 @@ def open_model(source: str | Path, *, device: str = "auto", dtype: Dtype = "auto
         loaded=loaded,
         prompter=prompter,
         selection=Selection(
-            scorer=open_scorer(card.selector),
+            scorer=open_scorer(card.selector, _selector_folder(place, card.selector, path)),
             none_bias=card.none_bias,
             share_of_none=card.share_of_none,
             seed=seed,
@@ -123,6 +124,16 @@ def _card_path(place: str | Path) -> Path | None:
         **hub_arguments(place),
     )
     return None if found is None else Path(found)
+
+
+def _selector_folder(place: str | Path, selector: Selector, card: Path) -> Path:
+    """Where a trained selector lies: beside the card. Of a hub model its files are fetched first."""
+    if selector.kind == "trained" and not Path(place).expanduser().is_dir():
+        from transformers.utils import cached_file
+
+        for file in SELECTOR_FILES:
+            cached_file(str(place), file, **hub_arguments(place))
+    return card.parent
 
 
 def _read_card(path: Path) -> _Card:

@@ -170,9 +170,10 @@ class Stages(_Section):
 
 
 class Selector(_Section):
-    """Who selects at inference: the LM (the paper), an encoder, or an encoder that discounts lines already told."""
+    """Who selects at inference: the LM (the paper), an encoder, one that discounts lines already told, or one with a
+    network over it that was trained on the run's own labels."""
 
-    kind: Literal["lm", "encoder", "encoder-untold"] = "lm"
+    kind: Literal["lm", "encoder", "encoder-untold", "trained"] = "lm"
     encoder: str | None = None
     discount: float = 1.0
 

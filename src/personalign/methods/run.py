@@ -57,7 +57,9 @@ from personalign.methods.stages import (
 from personalign.methods.steps import Interrupted, Planned, Reporter, Step, plan, run_steps
 from personalign.methods.systems import Row, System, evaluate, gold_rows, predict
 from personalign.methods.tables import results_table
+from personalign.methods.trained_selector import SelectorLearner
 from personalign.models import LoadedModel
+from personalign.models.encoder import load_encoder
 from personalign.prompts import Prompter
 from personalign.training.examples import Example, GrownTree, grow, statistics
 from personalign.training.trainer import total_steps, train_stage
@@ -153,6 +155,13 @@ class PalRun:
             ),
             Step("backbone", "Backbone", ("data",), made, self._backbone),
         ]
+        if recipe.selector.kind == "trained":
+            asked = {
+                "selector": recipe.selector.model_dump(),
+                "seed": recipe.seed,
+                "language": recipe.language,
+            }
+            steps.append(Step("selector", "Selector", ("data",), asked, self._trained_selector))
         for name, stage in trained_stages(recipe).items():
             steps += self._stage_steps(name, stage, common)
         settings = {"decoding": recipe.decoding.model_dump(), "selector": recipe.selector.model_dump()}
@@ -160,8 +169,9 @@ class PalRun:
         for system in systems:
             chosen = {**settings, "strategy": system.strategy, "part": system.part}
             title = f"Predictions of {system.title}"
+            needed = (system.stage, *(self._selector_step() if system.strategy == "predicted" else ()))
             steps.append(
-                Step(f"predict:{system.name}", title, (system.stage,), chosen, partial(self._predict, system))
+                Step(f"predict:{system.name}", title, needed, chosen, partial(self._predict, system))
             )
         after = tuple(f"predict:{system.name}" for system in systems)
         steps.append(Step("results", "Results", after, recipe.evaluation.model_dump(), self._results))
@@ -183,8 +193,13 @@ class PalRun:
             if stage.evaluate_every is not None:
                 settings["judge"] = [*recipe.evaluation.judges[:1], recipe.evaluation.judge_dtype]
                 settings["selector"] = recipe.selector.model_dump()
+                after = (*after, *self._selector_step())
         settings["stage"] = stage.model_dump()
         return [*steps, Step(name, TITLES[name], after, settings, partial(self._trained, name, start))]
+
+    def _selector_step(self) -> tuple[str, ...]:
+        """The step that makes the selector, where there is one."""
+        return ("selector",) if self.recipe.selector.kind == "trained" else ()
 
     def parts(self) -> Parts:
         if self._parts is None:
@@ -250,6 +265,20 @@ class PalRun:
                     "prompts.max_tokens"
                 )
         return counts
+
+    def _trained_selector(self) -> dict[str, Any]:
+        recipe, parts = self.recipe, self.parts()
+        encoder = load_encoder(recipe.selector.encoder)
+        # The stopping part is left out: it sets the bias of "none".
+        dialogues = [*parts["train"], *parts["align"]]
+        with self._reporter.task("Encoding messages", 1) as advance:
+            learner = SelectorLearner(dialogues, encoder, language=recipe.language)
+            advance(1)
+        with self._reporter.task("Training the selector", learner.steps) as advance:
+            scorer = learner.train(seed=recipe.seed, progress=lambda: advance(1))
+        with whole_folder(self._selector_folder, replace=True) as folder:
+            scorer.save(folder)
+        return {"turns": learner.turns, "labelled": learner.labelled}
 
     def _trained(self, name: str, start: str) -> dict[str, Any]:
         """Train a stage from the model of the stage `start`."""
@@ -332,7 +361,10 @@ class PalRun:
         write_json(self.folder / "results.json", results)
         write_text(self.folder / "table.md", results_table(results))
         self._models.publish(
-            final_stage(recipe), self.folder / "model", calibration=self._calibration(final_stage(recipe))
+            final_stage(recipe),
+            self.folder / "model",
+            calibration=self._calibration(final_stage(recipe)),
+            selector=self._selector_folder if self._selector_step() else None,
         )
         write_text(self.folder / "README.md", model_card(recipe, results))
         return {"systems": list(results)}
@@ -342,6 +374,10 @@ class PalRun:
     @property
     def _journal(self) -> Path:
         return self.folder / "metrics.jsonl"
+
+    @property
+    def _selector_folder(self) -> Path:
+        return self.folder / "selector"
 
     def _predictions(self, name: str) -> Path:
         return self.folder / "predictions" / f"{name}.jsonl"
@@ -431,7 +467,7 @@ class PalRun:
 
     def _selection(self, system: System, loaded: LoadedModel) -> tuple[Selection, dict[str, Any]]:
         if system.strategy == "predicted":
-            scorer = open_scorer(self.recipe.selector)
+            scorer = open_scorer(self.recipe.selector, self._selector_folder)
             found = self._calibrated(system.stage, loaded, scorer)
             return Selection("predicted", scorer=scorer, none_bias=found.none_bias), asdict(found)
         if system.strategy == "random":
@@ -460,7 +496,7 @@ class PalRun:
             loaded,
             self.prompter(),
             judge=self._judge(recipe.evaluation.judges[0]),
-            scorer=open_scorer(recipe.selector),
+            scorer=open_scorer(recipe.selector, self._selector_folder),
             decoding=self._decoding(),
             budget=INFERENCE_BUDGET,
         )

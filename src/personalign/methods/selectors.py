@@ -1,6 +1,7 @@
 """Encoders as selectors: the line nearest to what was just said, or the nearest that was not told yet."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from personalign.data.dialogue import Dialogue
 from personalign.decoding.respond import SelectionScorer, Turns
 from personalign.decoding.selection import Scores
 from personalign.methods.recipe import Selector
+from personalign.methods.trained_selector import load_trained
 
 
 @dataclass(slots=True)
@@ -55,11 +57,13 @@ class EncoderScorer:
         return np.stack([self._vectors[text] for text in texts])
 
 
-def open_scorer(selector: Selector) -> SelectionScorer | None:
-    """The scorer that a recipe asks for; None is the LM itself."""
+def open_scorer(selector: Selector, folder: Path) -> SelectionScorer | None:
+    """The scorer that a recipe asks for; None is the LM itself. A trained one lies in `folder`."""
     if selector.kind == "lm":
         return None
     from personalign.models.encoder import load_encoder
 
+    if selector.kind == "trained":
+        return load_trained(folder, load_encoder(selector.encoder))
     discount = selector.discount if selector.kind == "encoder-untold" else 0.0
     return EncoderScorer(load_encoder(selector.encoder), discount=discount)

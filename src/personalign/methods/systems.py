@@ -29,6 +29,7 @@ _PLAIN = (
     "selection/accuracy",
     "selection/accuracy_always_none",
     "selection/accuracy_needed",
+    "selection/recall@1",
     "selection/macro_f1",
     "share_none",
 )
@@ -155,6 +156,7 @@ def answers_of(rows: Sequence[Row], *, language: Language, judge: Judge | None =
                 row["response"],
                 selects=row["selects"],
                 line=row["selected"],
+                probabilities=row.get("probabilities"),
                 gold_nll=row.get("gold_nll"),
                 gold_tokens=row.get("gold_tokens"),
             )

@@ -29,6 +29,7 @@ _SELECTION: tuple[Column, ...] = (
     ("selection/accuracy", ".3f"),
     ("selection/accuracy_always_none", ".3f"),
     ("selection/accuracy_needed", ".3f"),
+    ("selection/recall@1", ".3f"),
     ("selection/macro_f1", ".3f"),
 )
 _CONSISTENCY = ("c_score/max", "c_score/sum", "entail_rate", "contradict_rate")
