@@ -19,7 +19,9 @@ from personalign.cli.main import COMMANDS, _load, app
 from personalign.data.formats import write_dialogues
 from personalign.data.synthetic import generate
 from personalign.data.validate import validate
+from personalign.methods import pretrain_recipe as pretrain_schema
 from personalign.methods import recipe as schema
+from personalign.methods.pretrain_recipe import PretrainRecipe, parse_pretrain_recipe
 from personalign.methods.recipe import Recipe, override, parse_recipe
 from personalign.methods.shipped import recipe_text, shipped_recipes
 
@@ -48,6 +50,9 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "selector": schema.Selector,
     "decoding": schema.Decoding,
     "evaluation": schema.Evaluation,
+    "Backbones of one's own": pretrain_schema.PretrainRecipe,
+    "data of a backbone": pretrain_schema.PretrainData,
+    "data.synthetic of a backbone": pretrain_schema.SyntheticText,
 }
 
 
@@ -120,7 +125,7 @@ def documented() -> dict[str, list[tuple[str, str, str]]]:
 
 
 def test_every_section_of_a_recipe_has_a_table() -> None:
-    assert set(reachable(Recipe)) == set(SECTIONS.values())
+    assert {*reachable(Recipe), *reachable(PretrainRecipe)} == set(SECTIONS.values())
     assert set(documented()) == set(SECTIONS)
 
 
@@ -194,7 +199,8 @@ def test_settings_of_commands_are_keys_of_a_recipe(page: Path) -> None:
         named = next((word for word in words if word in shipped), "pal-personachat-small")
         # A loop's variable stands for a number.
         given = [re.sub(r"\$\w+", "1", value) for option, value in pairwise(words) if option == "--set"]
-        parse_recipe(override(yaml.safe_load(shipped[named]), given), source=page.name)
+        parse = parse_pretrain_recipe if words[0] == "pretrain" else parse_recipe
+        parse(override(yaml.safe_load(shipped[named]), given), source=page.name)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)

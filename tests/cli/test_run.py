@@ -435,10 +435,7 @@ def test_pretraining_is_resumed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return train_stage(*arguments, progress=watched, **rest)
 
     monkeypatch.setattr(pretraining_module, "train_stage", stopping)
-    assert (
-        "stopped in backbone (pretraining), which is kept"
-        in quickstart(cut, "--until", "backbone", **options).stderr
-    )
+    assert "stopped in pretraining, which is kept" in quickstart(cut, "--until", "backbone", **options).stderr
     stop_at = 0
     last_json(quickstart(cut, "--until", "backbone", "--resume", "--json", **options))
     assert steps == [1, 2, 3, 4, 5]

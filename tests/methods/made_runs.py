@@ -139,5 +139,9 @@ def minimal_values() -> dict[str, Any]:
 
 def file_recipe(**data: Any) -> Recipe:
     """A recipe on files."""
-    values = minimal_values() | {"data": {"files": data}, "evaluation": {"judges": []}}
+    values = minimal_values() | {
+        "data": {"files": data},
+        "backbone": {"scratch": {"tokenizer": "bpe"}},
+        "evaluation": {"judges": []},
+    }
     return parse_recipe(values, source="made.yaml")

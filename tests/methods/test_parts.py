@@ -54,29 +54,29 @@ def test_a_key_names_a_file_of_the_data_folder(shelf: Path, tmp_path: Path) -> N
     files = FileData(
         train="made_train", test="made_test", hub={"made_train": "some/where", "elsewhere": "some/place"}
     )
-    assert locate(files, "made_train") == str(shelf / "made_train.jsonl.gz")
-    assert locate(files, "made_test") == str(shelf / "made_test.jsonl")
-    assert locate(files, "made_test.jsonl") == str(shelf / "made_test.jsonl")
+    assert locate("made_train", files.hub) == str(shelf / "made_train.jsonl.gz")
+    assert locate("made_test", files.hub) == str(shelf / "made_test.jsonl")
+    assert locate("made_test.jsonl", files.hub) == str(shelf / "made_test.jsonl")
     own = tmp_path / "own.jsonl"
     write_dialogues(own, [talk(0)])
-    assert locate(files, str(own)) == str(own)
-    assert locate(files, "elsewhere") == "some/place"
-    assert locate(files, "some/dataset") == "some/dataset"
+    assert locate(str(own), files.hub) == str(own)
+    assert locate("elsewhere", files.hub) == "some/place"
+    assert locate("some/dataset", files.hub) == "some/dataset"
 
 
 def test_a_key_stands_for_a_hub_id_without_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PERSONALIGN_DATA", raising=False)
     files = FileData(train="made_train", test="made_test", hub={"made_train": "some/where"})
-    assert locate(files, "made_train") == "some/where"
+    assert locate("made_train", files.hub) == "some/where"
     with pytest.raises(PersonalignError, match="PERSONALIGN_DATA is not set") as error:
-        locate(files, "made_test")
+        locate("made_test", files.hub)
     assert "'made_test' is no file here" in str(error.value)
-    assert "--set data.files.train=" in str(error.value)
+    assert "give a path or a hub id instead" in str(error.value)
 
 
 def test_a_key_that_the_folder_lacks(shelf: Path) -> None:
     with pytest.raises(PersonalignError, match=r"has no unknown\.jsonl or unknown\.jsonl\.gz"):
-        locate(FileData(train="unknown", test="made_test"), "unknown")
+        locate("unknown", {})
 
 
 def test_parts_carved_out_of_train_are_disjoint_by_persona(shelf: Path) -> None:

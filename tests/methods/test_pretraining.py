@@ -1,6 +1,7 @@
 """Nothing of the test part may reach a backbone that is trained from scratch."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from tests.methods.made_runs import SilentReporter, baker, file_recipe, minimal_
 
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.formats import write_dialogues
-from personalign.methods.pretraining import pretrain, pretraining_dialogues
-from personalign.methods.recipe import Recipe, parse_recipe
+from personalign.methods.pretraining import pretrain, pretraining_dialogues, pretraining_examples
+from personalign.methods.recipe import PretrainStage, parse_recipe
 
 
 def talk(name: str, *messages: str, persona: tuple[str, ...] = (), partner: tuple[str, ...] = ()) -> Dialogue:
@@ -98,10 +99,20 @@ def test_the_synthetic_corpus_gives_its_training_part() -> None:
     assert pretraining_dialogues(recipe, {"train": [baker()], "test": TEST}) == ([baker()], {"dialogues": 1})
 
 
-def pretraining_recipe(**stage: Any) -> Recipe:
-    values = minimal_values()
-    values["stages"]["pretrain"] = stage
-    return parse_recipe(values, source="made")
+def trained(tmp_path: Path, dialogues: list[Dialogue], **stage: Any) -> tuple[dict[str, Any], Counter[str]]:
+    dropped: Counter[str] = Counter()
+    settings = PretrainStage(**stage)
+    examples = pretraining_examples(dialogues, prompter(), settings, seed=1, dropped=dropped)
+    record = pretrain(
+        tiny_model(),
+        examples,
+        settings,
+        seed=1,
+        checkpoints=tmp_path / "checkpoints",
+        journal=tmp_path / "metrics.jsonl",
+        reporter=SilentReporter(),
+    )
+    return record, dropped
 
 
 def test_dialogues_that_teach_nothing_are_counted(tmp_path: Path) -> None:
@@ -109,29 +120,22 @@ def test_dialogues_that_teach_nothing_are_counted(tmp_path: Path) -> None:
     long = replace(
         baker("long"), messages=(Turn("user", "zebra " * 300), Turn("assistant", "yes .")), relevant=None
     )
-    record = pretrain(
-        tiny_model(),
-        [baker(), mute, long],
-        prompter(),
-        pretraining_recipe(learning_rate=1e-3, batch_examples=1, steps=1, copy_every=None),
-        checkpoints=tmp_path / "checkpoints",
-        journal=tmp_path / "metrics.jsonl",
-        reporter=SilentReporter(),
+    record, dropped = trained(
+        tmp_path, [baker(), mute, long], learning_rate=1e-3, batch_examples=1, steps=1, copy_every=None
     )
     assert record["rows"] == 1
-    assert record["dropped"] == {"without a reply": 1, "longer than max_tokens": 1}
+    assert dropped == {"without a reply": 1, "longer than max_tokens": 1}
 
 
 def test_pretraining_learns_the_text(tmp_path: Path) -> None:
-    loaded = tiny_model()
-    record = pretrain(
-        loaded,
+    record, _ = trained(
+        tmp_path,
         [baker(f"d{number}") for number in range(8)],
-        prompter(),
-        pretraining_recipe(learning_rate=1e-2, batch_examples=4, steps=30, warmup_steps=2, copy_every=None),
-        checkpoints=tmp_path / "checkpoints",
-        journal=tmp_path / "metrics.jsonl",
-        reporter=SilentReporter(),
+        learning_rate=1e-2,
+        batch_examples=4,
+        steps=30,
+        warmup_steps=2,
+        copy_every=None,
     )
     assert (record["rows"], record["steps"]) == (8, 30)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -142,13 +146,5 @@ def test_pretraining_learns_the_text(tmp_path: Path) -> None:
 def test_copy_exercises_repeat_real_lines(tmp_path: Path) -> None:
     lines = [f"i have {count} dog ." for count in ("a", "the", "no", "any", "like", "tea")]
     dialogues = [replace(baker(f"d{at}"), persona=(line,), relevant=None) for at, line in enumerate(lines)]
-    record = pretrain(
-        tiny_model(),
-        dialogues,
-        prompter(),
-        pretraining_recipe(learning_rate=1e-3, batch_examples=9, steps=1, copy_every=2),
-        checkpoints=tmp_path / "checkpoints",
-        journal=tmp_path / "metrics.jsonl",
-        reporter=SilentReporter(),
-    )
+    record, _ = trained(tmp_path, dialogues, learning_rate=1e-3, batch_examples=9, steps=1, copy_every=2)
     assert record["rows"] == 6 + 3

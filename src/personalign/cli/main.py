@@ -38,6 +38,9 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             "Train a small model that keeps its persona, from nothing, in a few minutes.",
         ),
         "run": Command("personalign.cli.run:run", "Run a recipe: train, align, decode, print the table."),
+        "pretrain": Command(
+            "personalign.cli.pretrain:pretrain", "Train a small backbone of your own from dialogue text."
+        ),
         "recipes": Command("personalign.cli.recipes:app", "List, show and copy the recipes that come along."),
         "chat": Command("personalign.cli.chat:chat", "Talk to a model, and see which persona line it chose."),
         "data": Command(

@@ -50,8 +50,10 @@ def list_recipes(json: Json = False) -> None:
 def _needs(values: dict[str, Any]) -> str:
     """What must be there before a recipe can run."""
     needs = []
+    # Of a backbone's recipe a list of files, else each under what it is for.
     files = values["data"].get("files", {})
-    keys = [key for value in files.values() for key in (value if isinstance(value, list) else [value])]
+    named = files.values() if isinstance(files, dict) else files
+    keys = [key for value in named for key in (value if isinstance(value, list) else [value])]
     data = [key for key in keys if isinstance(key, str)]
     if data:
         needs.append(f"data files {', '.join(data)}")
@@ -96,7 +98,8 @@ def copy_recipe(
     if path.exists():
         raise PersonalignError(f"{path} exists already; name another file")
     write_text(path, _own(text, name=path.stem, of=name))
-    output_console().print(f"{path} written; run it with: personalign run {path}")
+    command = "pretrain" if yaml.safe_load(text).get("method") == "pretrain" else "run"
+    output_console().print(f"{path} written; run it with: personalign {command} {path}")
     if json:
         emit_json({"name": name, "path": path})
 

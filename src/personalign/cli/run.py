@@ -1,6 +1,8 @@
 """`personalign run`: a recipe from data to a table."""
 
 import shlex
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,15 +65,21 @@ def resuming(
 
 
 def execute(pal_run: "PalRun", *, until: str | None, again: str) -> dict[str, Any]:
-    """Run it; when interrupted say what is kept and that the command `again` goes on."""
-    from personalign.methods.steps import Interrupted
-
+    """Run it, telling which steps were done before."""
     console = _output.message_console()
     for item in pal_run.plan(until=until):
         if item.state == "done":
             console.print(f"{item.step.title}: done before", markup=False, style="dim")
+    return interruptible(partial(pal_run.run, until=until), again=again)
+
+
+def interruptible(work: Callable[[], dict[str, Any]], *, again: str) -> dict[str, Any]:
+    """Do the work; when it is interrupted say what is kept and that the command `again` goes on."""
+    from personalign.methods.steps import Interrupted
+
+    console = _output.message_console()
     try:
-        return pal_run.run(until=until)
+        return work()
     except (Interrupted, KeyboardInterrupt) as stopped:
         if isinstance(stopped, Interrupted):
             said = f"stopped in {stopped}, which is kept like all before it"

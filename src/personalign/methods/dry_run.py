@@ -13,13 +13,13 @@ from personalign.methods import pal
 from personalign.methods.backbone import CopyWarmup, copy_warmup
 from personalign.methods.judges import find_judge
 from personalign.methods.labelling import label_parts
-from personalign.methods.models import plain_tokens, untrained_backbone
+from personalign.methods.models import untrained_backbone
 from personalign.methods.parts import TRIMMED, load_parts, trimmed_turns
 from personalign.methods.pretraining import pretraining_dialogues, pretraining_examples
 from personalign.methods.recipe import CopyStage, Recipe, Stage
 from personalign.methods.stages import stage_examples, stage_trees, trained_stages, warmup_remark
 from personalign.methods.steps import Reporter
-from personalign.models import LoadedModel, autocast
+from personalign.models import LoadedModel, autocast, plain_tokens
 from personalign.training.examples import Example, statistics
 from personalign.training.step import StageSettings, step_loss
 from personalign.training.trainer import total_steps

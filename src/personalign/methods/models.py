@@ -1,6 +1,7 @@
 """The models of a run: made, opened, saved and published, each in a folder that transformers can load."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,11 +11,14 @@ import torch
 
 from personalign._files import whole_folder, write_json
 from personalign.data.dialogue import Dialogue
-from personalign.errors import PersonalignError
-from personalign.methods.backbone import CopyWarmup, copy_warmup
 from personalign.methods.parts import Parts
-from personalign.methods.pretraining import pretrain, pretraining_dialogues
-from personalign.methods.recipe import Recipe, Stage
+from personalign.methods.pretraining import (
+    copying,
+    pretrain,
+    pretraining_dialogues,
+    pretraining_examples,
+)
+from personalign.methods.recipe import Backbone, Decoding, Language, Recipe, Scratch, Selector, Stage
 from personalign.methods.selecting import Calibration
 from personalign.methods.steps import Reporter
 from personalign.methods.trained_selector import SELECTOR_FILES
@@ -72,7 +76,9 @@ class ModelStore:
                 "prompts": check(prompter),
             }
         texts, counts = pretraining_dialogues(self._recipe, parts)
-        loaded = build_from_scratch(self._recipe, texts)
+        loaded = build_from_scratch(
+            self._recipe.backbone, texts, language=self._recipe.language, seed=self._recipe.seed
+        )
         record: dict[str, Any] = {
             "parameters": _count(loaded.model),
             "vocabulary": len(loaded.tokenizer),
@@ -80,41 +86,24 @@ class ModelStore:
         }
         prompter = Prompter(loaded.tokenizer, prompt_settings(self._recipe))
         record["prompts"] = check(prompter)
-        copying = self._recipe.stages.copying
-        if copying is not None:
-            settings = CopyWarmup(**copying.model_dump())
-            with self._reporter.task("Learning to copy (ends early)", settings.max_steps) as advance:
-                result = copy_warmup(
-                    loaded.model,
-                    settings,
-                    token_ids=plain_tokens(loaded.tokenizer),
-                    seed=self._recipe.seed,
-                    progress=lambda step, total, values: advance(1),
-                )
-            record["copying"] = {
-                "steps": result.steps,
-                "accuracy": result.accuracy,
-                "seconds": result.seconds,
-            }
-            if result.accuracy < settings.accuracy:
-                self._reporter.say(
-                    f"Copying was not learnt: {result.accuracy:.2f} of the tokens after {result.steps} steps, "
-                    f"{settings.accuracy:g} were wanted. Personas will hardly be kept; try another "
-                    "stages.copying.learning_rate, lower for a wider model, or more max_steps"
-                )
-        if self._recipe.stages.pretrain is not None:
+        stages, seed = self._recipe.stages, self._recipe.seed
+        if stages.copying is not None:
+            record["copying"] = copying(loaded, stages.copying, seed=seed, reporter=self._reporter)
+        if stages.pretrain is not None:
+            dropped: Counter[str] = Counter()
+            examples = pretraining_examples(texts, prompter, stages.pretrain, seed=seed, dropped=dropped)
             record["pretrain"] = pretrain(
                 loaded,
-                texts,
-                prompter,
-                self._recipe,
+                examples,
+                stages.pretrain,
+                seed=seed,
                 checkpoints=checkpoints,
                 journal=journal,
                 reporter=self._reporter,
                 resume=resume,
-            )
+            ) | {"dropped": dict(dropped)}
         with whole_folder(self._folder / "backbone", replace=True) as folder:
-            _write(loaded, folder)
+            write_model(loaded, folder)
         return record
 
     def open(self, stage: str, *, trainable: bool = False) -> LoadedModel:
@@ -130,7 +119,7 @@ class ModelStore:
     def save(self, stage: str, loaded: LoadedModel) -> None:
         self._opened = None
         with whole_folder(self._folder / stage, replace=True) as folder:
-            _write(loaded, folder)
+            write_model(loaded, folder)
 
     def publish(
         self, stage: str, folder: Path, *, calibration: Calibration, selector: Path | None = None
@@ -139,20 +128,19 @@ class ModelStore:
         loaded = self.open(stage)
         recipe = self._recipe
         with whole_folder(folder, replace=True) as part:
-            _write(loaded, part)
+            write_model(loaded, part)
             if selector is not None:
                 for file in SELECTOR_FILES:
                     shutil.copyfile(selector / file, part / file)
             write_json(
                 part / CARD,
-                {
-                    "prompts": asdict(prompt_settings(self._recipe)),
-                    "prompt_hash": self.prompter().hash,
-                    **asdict(calibration),
-                    "selector": recipe.selector.model_dump(),
-                    "decoding": recipe.decoding.model_dump(),
-                    "examples": _personas(self._folder.parent / "data"),
-                },
+                published_card(
+                    self.prompter(),
+                    calibration=calibration,
+                    selector=recipe.selector,
+                    decoding=recipe.decoding,
+                    examples=_personas(self._folder.parent / "data"),
+                ),
             )
 
     def prompter(self) -> Prompter:
@@ -193,11 +181,32 @@ class ModelStore:
         return loaded
 
 
-def build_from_scratch(recipe: Recipe, dialogues: Sequence[Dialogue]) -> LoadedModel:
+def published_card(
+    prompter: Prompter,
+    *,
+    calibration: Calibration,
+    selector: Selector,
+    decoding: Decoding,
+    examples: Sequence[Sequence[str]],
+) -> dict[str, Any]:
+    """What stands in `personalign.json` beside a model: all that inference needs to know."""
+    return {
+        "prompts": asdict(prompter.settings),
+        "prompt_hash": prompter.hash,
+        **asdict(calibration),
+        "selector": selector.model_dump(),
+        "decoding": decoding.model_dump(),
+        "examples": examples,
+    }
+
+
+def build_from_scratch(
+    backbone: Backbone, texts: Sequence[Dialogue], *, language: Language, seed: int
+) -> LoadedModel:
     """An untrained backbone with a tokenizer made for these dialogues, on the recipe's device."""
-    scratch = recipe.backbone.scratch
+    scratch = backbone.scratch
     assert scratch is not None
-    tokenizer = _make_tokenizer(recipe, dialogues)
+    tokenizer = _make_tokenizer(scratch, texts, language=language)
     model = build_backbone(
         scratch.shape,
         vocab_size=len(tokenizer),
@@ -209,12 +218,12 @@ def build_from_scratch(recipe: Recipe, dialogues: Sequence[Dialogue]) -> LoadedM
         bos_id=tokenizer.bos_token_id,
         eos_id=tokenizer.eos_token_id,
         pad_id=tokenizer.pad_token_id,
-        seed=recipe.seed,
+        seed=seed,
     )
-    device = choose_device(recipe.backbone.device)
+    device = choose_device(backbone.device)
     # It is trained to copy under sdpa; what its stages will run under is refused before that, not after.
-    check_attention(model.config, attention=recipe.backbone.attention, device=device)
-    return prepare(model, tokenizer, dtype=recipe.backbone.dtype, device=device, seed=recipe.seed)
+    check_attention(model.config, attention=backbone.attention, device=device)
+    return prepare(model, tokenizer, dtype=backbone.dtype, device=device, seed=seed)
 
 
 def untrained_backbone(recipe: Recipe, texts: Sequence[Dialogue]) -> tuple[LoadedModel, Prompter]:
@@ -230,7 +239,7 @@ def untrained_backbone(recipe: Recipe, texts: Sequence[Dialogue]) -> tuple[Loade
             trainable=True,
         )
     else:
-        loaded = build_from_scratch(recipe, texts)
+        loaded = build_from_scratch(backbone, texts, language=recipe.language, seed=recipe.seed)
     if backbone.lora is not None:
         loaded = add_lora(loaded, LoraSettings(**backbone.lora.model_dump()), seed=recipe.seed)
     return loaded, Prompter(loaded.tokenizer, prompt_settings(recipe))
@@ -240,25 +249,20 @@ def prompt_settings(recipe: Recipe) -> PromptSettings:
     return PromptSettings(language=recipe.language, **recipe.prompts.model_dump())
 
 
-def _make_tokenizer(recipe: Recipe, dialogues: Sequence[Dialogue]) -> Any:
-    scratch = recipe.backbone.scratch
-    assert scratch is not None
-    structure = structure_texts(recipe.language)
+def _make_tokenizer(scratch: Scratch, dialogues: Sequence[Dialogue], *, language: Language) -> Any:
+    structure = structure_texts(language)
     if scratch.tokenizer == "word":
-        if recipe.data.synthetic is None:
-            raise PersonalignError(
-                "backbone.scratch.tokenizer is 'word', which knows the words of the synthetic corpus alone; write bpe"
-            )
         from personalign.data.synthetic import vocabulary
 
-        return word_tokenizer(vocabulary(recipe.language), structure=structure, language=recipe.language)
+        return word_tokenizer(vocabulary(language), structure=structure, language=language)
     texts = [
         text for item in dialogues for text in (*item.persona, *(turn.content for turn in item.messages))
     ]
-    return train_bpe([*texts, *structure], vocab_size=scratch.vocabulary)
+    return train_bpe([*texts, *structure], vocab_size=scratch.vocabulary, lowercase=scratch.lowercase)
 
 
-def _write(loaded: LoadedModel, folder: Path) -> None:
+def write_model(loaded: LoadedModel, folder: Path) -> None:
+    """The model, or its adapters alone, and its tokenizer, as transformers and PEFT load them."""
     if loaded.adapted:
         # Adapters alone: vLLM refuses whole modules, and tied embeddings would be lost.
         loaded.model.save_pretrained(folder, save_embedding_layers=False)
@@ -269,12 +273,6 @@ def _write(loaded: LoadedModel, folder: Path) -> None:
 
 def _count(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def plain_tokens(tokenizer: Any) -> list[int]:
-    """The ids of a tokenizer that stand for text."""
-    special = set(tokenizer.all_special_ids)
-    return [index for index in range(len(tokenizer)) if index not in special]
 
 
 def _personas(data: Path) -> list[list[str]]:

@@ -11,7 +11,7 @@ from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Selection
 from personalign.errors import PersonalignError
 from personalign.methods.models import CARD
-from personalign.methods.recipe import Decoding, Selector
+from personalign.methods.recipe import PRETRAIN, Decoding, Selector
 from personalign.methods.selectors import open_scorer
 from personalign.methods.trained_selector import SELECTOR_FILES
 from personalign.models import LoadedModel, load_model
@@ -101,9 +101,10 @@ def _model_of_run(source: str | Path) -> str | Path:
     if not (folder / RECIPE).is_file():
         return source
     if not (folder / PUBLISHED).is_dir():
+        pretraining = f"method: {PRETRAIN}" in (folder / RECIPE).read_text(encoding="utf-8").splitlines()
         raise PersonalignError(
             f"the run '{source}' has no model yet: it is not finished; go on with "
-            f"`personalign run {folder / RECIPE} --out {folder} --resume`"
+            f"`personalign {'pretrain' if pretraining else 'run'} {folder / RECIPE} --out {folder} --resume`"
         )
     return folder / PUBLISHED
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -79,7 +79,7 @@ def _refuse_overlap(parts: Parts, files: FileData) -> None:
                 )
 
 
-def locate(files: FileData, key: str) -> str:
+def locate(key: str, hub: Mapping[str, str]) -> str:
     """The path or hub id that a key stands for: an existing path, a file of the data folder, a hub id, in this order."""
     if Path(key).exists():
         return key
@@ -89,8 +89,8 @@ def locate(files: FileData, key: str) -> str:
             candidate = Path(folder) / f"{key}{ending}"
             if candidate.is_file():
                 return str(candidate)
-    if key in files.hub:
-        return files.hub[key]
+    if key in hub:
+        return hub[key]
     if "/" in key:
         return key
     place = (
@@ -98,7 +98,7 @@ def locate(files: FileData, key: str) -> str:
     )
     raise PersonalignError(
         f"data: '{key}' is no file here, and {place}; set {DATA_FOLDER} to the folder that holds it, or give a path "
-        "or a hub id with --set data.files.train=..."
+        "or a hub id instead"
     )
 
 
@@ -132,7 +132,7 @@ def source_fingerprint(recipe: Recipe) -> dict[str, Any]:
         for key in (files.train, files.test, files.align, files.pretrain_persona_pairs, *files.pretrain):
             if key is None:
                 continue
-            path = Path(locate(files, key))
+            path = Path(locate(key, files.hub))
             if path.is_file():
                 status = path.stat()
                 values[f"SHA-256 of {key}"] = _hash_of(path, status.st_size, status.st_mtime_ns)
@@ -167,4 +167,4 @@ def _hash_of(path: Path, size: int, time: int) -> str:
 
 
 def _read(files: FileData, key: str) -> list[Dialogue]:
-    return read_dialogues(locate(files, key), columns=files.columns or None)
+    return read_dialogues(locate(key, files.hub), columns=files.columns or None)

@@ -1,8 +1,8 @@
 """Pretraining a small backbone: language modelling on dialogue text, mixed with copies of real persona lines."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.formats import read_dialogues
 from personalign.data.split import normalise_line
 from personalign.evaluation.nli_rows import read_entailed_pairs
+from personalign.methods.backbone import CopyWarmup, copy_warmup
 from personalign.methods.parts import Parts, locate
-from personalign.methods.recipe import PretrainStage, Recipe
+from personalign.methods.recipe import CopyStage, PretrainStage, Recipe
 from personalign.methods.stages import stage_settings, stage_trees, warmup_remark
 from personalign.methods.steps import Interrupted, Reporter
-from personalign.models import LoadedModel
+from personalign.models import LoadedModel, plain_tokens
 from personalign.prompts import UNSELECTED, Prompter
 from personalign.training.examples import Example
 from personalign.training.examples import Path as Target
@@ -24,21 +25,29 @@ from personalign.training.trainer import total_steps, train_stage
 
 
 def pretraining_dialogues(recipe: Recipe, parts: Parts) -> tuple[list[Dialogue], dict[str, int]]:
-    """The dialogues that a backbone from scratch may read, and what was left out of them.
-
-    Nothing of the test part gets in: a message that equals one of its messages is dropped from its dialogue, and a
-    dialogue whose persona shares a line with a test persona, revised lines included, is dropped whole.
-    """
+    """The dialogues that a backbone from scratch may read, and what was left out of them: see `untested`."""
     files = recipe.data.files
     if files is None:
         return parts["train"], {"dialogues": len(parts["train"])}
-    test_messages = {normalise_line(turn.content) for item in parts["test"] for turn in item.messages}
-    test_lines = {normalise_line(line) for item in parts["test"] for line in _all_lines(item)}
+    sources = [parts["train"], *(read_dialogues(locate(key, files.hub)) for key in files.pretrain)]
+    if files.pretrain_persona_pairs is not None:
+        sources.append(pairs_as_dialogues(locate(files.pretrain_persona_pairs, files.hub)))
+    kept, counts = untested(sources, parts["test"])
+    return [replace(dialogue, relevant=None) for dialogue in kept], counts
+
+
+def untested(
+    sources: Iterable[Sequence[Dialogue]], tested: Sequence[Dialogue]
+) -> tuple[list[Dialogue], dict[str, int]]:
+    """The dialogues without what `tested` holds, numbered anew, and counts of what was left out.
+
+    A message that equals one of a tested dialogue is dropped from its own, which then loses its labels; a dialogue
+    whose persona shares a line with a tested persona, revised lines included, is dropped whole.
+    """
+    test_messages = {normalise_line(turn.content) for item in tested for turn in item.messages}
+    test_lines = {normalise_line(line) for item in tested for line in _all_lines(item)}
     counts: Counter[str] = Counter()
     kept: list[Dialogue] = []
-    sources = [parts["train"], *(read_dialogues(locate(files, key)) for key in files.pretrain)]
-    if files.pretrain_persona_pairs is not None:
-        sources.append(_pairs_as_dialogues(locate(files, files.pretrain_persona_pairs)))
     for source in sources:
         for dialogue in source:
             if any(normalise_line(line) in test_lines for line in _all_lines(dialogue)):
@@ -47,38 +56,56 @@ def pretraining_dialogues(recipe: Recipe, parts: Parts) -> tuple[list[Dialogue],
             messages = tuple(
                 turn for turn in dialogue.messages if normalise_line(turn.content) not in test_messages
             )
+            whole = len(messages) == len(dialogue.messages)
             counts["messages dropped for a test message"] += len(dialogue.messages) - len(messages)
             # A reply that nothing is left of teaches nothing; a pair of line and reply is one message.
-            if len(messages) > 1 or len(messages) == len(dialogue.messages) > 0:
-                number = len(kept)
+            if len(messages) > 1 or (whole and messages):
+                relevant = dialogue.relevant if whole else None
+                number = f"{len(kept)}"
                 kept.append(
-                    replace(dialogue, id=f"{number}", messages=messages, relevant=None, candidates=None)
+                    replace(dialogue, id=number, messages=messages, relevant=relevant, candidates=None)
                 )
     counts["dialogues"] = len(kept)
     return kept, dict(counts)
 
 
+def copying(loaded: LoadedModel, stage: CopyStage, *, seed: int, reporter: Reporter) -> dict[str, Any]:
+    """The copy warm-up, in place; says so where copying was not learnt."""
+    settings = CopyWarmup(**stage.model_dump())
+    with reporter.task("Learning to copy (ends early)", settings.max_steps) as advance:
+        result = copy_warmup(
+            loaded.model,
+            settings,
+            token_ids=plain_tokens(loaded.tokenizer),
+            seed=seed,
+            progress=lambda step, total, values: advance(1),
+        )
+    if result.accuracy < settings.accuracy:
+        reporter.say(
+            f"Copying was not learnt: {result.accuracy:.2f} of the tokens after {result.steps} steps, "
+            f"{settings.accuracy:g} were wanted. Personas will hardly be kept; try another "
+            "stages.copying.learning_rate, lower for a wider model, or more max_steps"
+        )
+    return asdict(result)
+
+
 def pretrain(
     loaded: LoadedModel,
-    dialogues: Sequence[Dialogue],
-    prompter: Prompter,
-    recipe: Recipe,
+    examples: Sequence[Example],
+    stage: PretrainStage,
     *,
+    seed: int,
     checkpoints: Path,
     journal: Path,
     reporter: Reporter,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Train the model in place on dialogues, one row in `copy_every` being a copy exercise.
+    """Train the model in place on `examples`, such as `pretraining_examples`.
 
     Raises Interrupted after Ctrl-C; `resume` then goes on from what is under `checkpoints`.
     """
-    stage = recipe.stages.pretrain
-    assert stage is not None
-    dropped: Counter[str] = Counter()
-    examples = pretraining_examples(dialogues, prompter, stage, seed=recipe.seed, dropped=dropped)
     trees = stage_trees(examples, stage)
-    settings = stage_settings(stage, recipe, loaded)
+    settings = stage_settings(stage, seed=seed, loaded=loaded)
     steps = total_steps(trees, settings)
     if remark := warmup_remark("pretrain", stage, steps):
         reporter.say(remark)
@@ -95,10 +122,9 @@ def pretrain(
             resume=resume,
         )
     if result.interrupted:
-        raise Interrupted("backbone (pretraining)")
+        raise Interrupted("pretraining")
     return {
         "rows": len(examples),
-        "dropped": dict(dropped),
         "tokens": sum(len(tree) for tree in trees),
         "steps": result.steps,
         "seconds": round(result.seconds, 1),
@@ -115,10 +141,7 @@ def pretraining_examples(
 ) -> list[Example]:
     """What each dialogue's last reply is given to read, every token a target, and copies of persona lines."""
     examples = _language_examples(dialogues, prompter, dropped=dropped)
-    if stage.copy_every:
-        count = len(examples) // stage.copy_every
-        examples += _copy_examples(dialogues, prompter, count=count, seed=seed)
-    return examples
+    return [*examples, *copy_examples(dialogues, prompter, stage, rows=len(examples), seed=seed)]
 
 
 def _language_examples(
@@ -137,10 +160,14 @@ def _language_examples(
     return examples
 
 
-def _copy_examples(
-    dialogues: Sequence[Dialogue], prompter: Prompter, *, count: int, seed: int
+def copy_examples(
+    dialogues: Sequence[Dialogue], prompter: Prompter, stage: PretrainStage, *, rows: int, seed: int
 ) -> list[Example]:
-    """Persona lines of random dialogues, then the same lines in another order; the second half is the target."""
+    """Persona lines of random dialogues, then the same lines in another order; the second half is the target.
+
+    One for every `copy_every` of `rows`.
+    """
+    count = rows // stage.copy_every if stage.copy_every else 0
     generator = np.random.default_rng((seed, 0xC0B1))
     lines = sorted({line for dialogue in dialogues for line in dialogue.persona})
     if len(lines) < 5:
@@ -156,7 +183,7 @@ def _copy_examples(
     return examples
 
 
-def _pairs_as_dialogues(path: str) -> list[Dialogue]:
+def pairs_as_dialogues(path: str) -> list[Dialogue]:
     """Rows of a persona line and a reply that expresses it, each as a dialogue of one message."""
     return [
         Dialogue(id=str(number), persona=(row.premise,), messages=(Turn("assistant", row.hypothesis),))

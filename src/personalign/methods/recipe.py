@@ -5,7 +5,7 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,11 +20,19 @@ AtLeast0 = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a recipe; a key that it does not have is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SyntheticData(_Section):
+AnySection = TypeVar("AnySection", bound=Section)
+
+PRETRAIN = "pretrain"
+"""The method of recipes that train a backbone, which are a kind of their own."""
+
+
+class SyntheticData(Section):
     """The synthetic corpus; numbers of people per split."""
 
     train: Positive = 1200
@@ -36,7 +44,7 @@ class SyntheticData(_Section):
     seed: Count = 1
 
 
-class FileData(_Section):
+class FileData(Section):
     """Dialogue files, each given by key, path or Hugging Face hub id.
 
     A key names a file of the folder that the environment variable PERSONALIGN_DATA names; where that is unset, `hub`
@@ -58,21 +66,21 @@ class FileData(_Section):
     test_limit: Positive | None = None
 
 
-class Labels(_Section):
+class Labels(Section):
     """Where relevance labels of training dialogues come from; `given` takes those in the files."""
 
     method: Literal["given", "nli", "idf", "cosine", "cosine-idf"] = "given"
     threshold: float | None = None
 
 
-class Data(_Section):
+class Data(Section):
     synthetic: SyntheticData | None = None
     files: FileData | None = None
     labels: Labels = Labels()
     split_seed: Count = 1
 
 
-class Lora(_Section):
+class Lora(Section):
     """LoRA as in the paper's release; `plus_ratio` is LoRA+'s lr_B / lr_A."""
 
     r: Positive = 16
@@ -82,7 +90,7 @@ class Lora(_Section):
     plus_ratio: float | None = 16.0
 
 
-class Scratch(_Section):
+class Scratch(Section):
     """A backbone made from nothing."""
 
     shape: Literal["llama", "gpt2", "qwen2"] = "qwen2"
@@ -93,9 +101,10 @@ class Scratch(_Section):
     max_positions: Positive = 1024
     tokenizer: Literal["word", "bpe"] = "word"
     vocabulary: Positive = 6000
+    lowercase: bool = False
 
 
-class Backbone(_Section):
+class Backbone(Section):
     """Either `name` (hub id or folder) or `scratch`."""
 
     name: str | None = None
@@ -106,7 +115,7 @@ class Backbone(_Section):
     lora: Lora | None = None
 
 
-class Prompts(_Section):
+class Prompts(Section):
     template: Literal["trunk-first", "paper"] = "trunk-first"
     history: Positive | None = None
     max_tokens: Positive = 1024
@@ -114,7 +123,7 @@ class Prompts(_Section):
     numbered: bool = False
 
 
-class CopyStage(_Section):
+class CopyStage(Section):
     """The copy warm-up of a backbone from scratch."""
 
     learning_rate: Above0 = 3e-3
@@ -124,7 +133,7 @@ class CopyStage(_Section):
     max_steps: Positive = 1500
 
 
-class Stage(_Section):
+class Stage(Section):
     """One training stage. `batch_examples` counts turns; `steps` null trains for `epochs` epochs."""
 
     learning_rate: Above0
@@ -158,7 +167,7 @@ class AlignStage(Stage):
     only_labelled: bool = False
 
 
-class Stages(_Section):
+class Stages(Section):
     """`finetuning_longer` goes on from `finetuning`, with an optimizer and a schedule of its own."""
 
     copying: CopyStage | None = None
@@ -169,7 +178,7 @@ class Stages(_Section):
     stage2: AlignStage
 
 
-class Selector(_Section):
+class Selector(Section):
     """Who selects at inference: the LM (the paper), an encoder, one that discounts lines already told, or one with a
     network over it that was trained on the run's own labels."""
 
@@ -178,7 +187,7 @@ class Selector(_Section):
     discount: float = 1.0
 
 
-class Decoding(_Section):
+class Decoding(Section):
     strategy: Literal["greedy", "sample", "beam"] = "greedy"
     max_new_tokens: Positive = 40
     temperature: float = 1.0
@@ -188,7 +197,7 @@ class Decoding(_Section):
     length_penalty: float = 1.0
 
 
-class Evaluation(_Section):
+class Evaluation(Section):
     """`judges`: `oracle` (synthetic corpus), or folders / hub ids of NLI judges; the first one stops stage 2.
 
     A recipe on files must name its judges, or none: the oracle knows the synthetic corpus alone. `judge_dtype` is what
@@ -207,7 +216,7 @@ Ablation = Literal[
 ]
 
 
-class Recipe(_Section):
+class Recipe(Section):
     name: str
     description: str = ""
     measured: str = "untested"
@@ -226,15 +235,24 @@ class Recipe(_Section):
 
 def parse_recipe(values: Mapping[str, Any], *, source: str) -> Recipe:
     """Check a recipe's values. An unknown key is fatal, and the message names the nearest right one."""
-    try:
-        recipe = Recipe.model_validate(values)
-    except ValidationError as error:
-        raise PersonalignError(_explain(error, source)) from None
+    if values.get("method") == PRETRAIN:
+        raise PersonalignError(
+            f"{source}: this recipe trains a backbone; give it to `personalign pretrain` instead of `personalign run`"
+        )
+    recipe = validated(Recipe, values, source=source)
     # Here, because the checks need the settings of prompts and decoding, whose import takes seconds.
     from personalign.methods.recipe_checks import check_recipe
 
     check_recipe(recipe, source)
     return recipe
+
+
+def validated(model: type[AnySection], values: Mapping[str, Any], *, source: str) -> AnySection:
+    """The values as a section; PersonalignError tells of every fault, and of the nearest right key."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise PersonalignError(_explain(error, source, model)) from None
 
 
 def read_recipe(path: Path | str) -> dict[str, Any]:
@@ -304,14 +322,14 @@ def _yaml_problem(error: yaml.YAMLError) -> tuple[str, str]:
     return "", " ".join(str(error).split())
 
 
-def recipe_yaml(recipe: Recipe) -> str:
+def recipe_yaml(recipe: BaseModel) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _explain(error: ValidationError, source: str) -> str:
+def _explain(error: ValidationError, source: str, root: type[BaseModel]) -> str:
     problems = []
     meant = {
-        _place(item): _nearest_key(item["loc"])
+        _place(item): _nearest_key(item["loc"], root)
         for item in error.errors()
         if item["type"] == "extra_forbidden"
     }
@@ -333,9 +351,11 @@ def _place(item: Any) -> str:
     return ".".join(str(part) for part in item["loc"])
 
 
-def _nearest_key(location: Sequence[int | str]) -> str | None:
+def _nearest_key(location: Sequence[int | str], root: type[BaseModel]) -> str | None:
     """The key that one which is not there is most like, with the sections that it stands in."""
-    close = difflib.get_close_matches(str(location[-1]), sorted(_keys_beside(location)), n=1, cutoff=0.0)
+    close = difflib.get_close_matches(
+        str(location[-1]), sorted(_keys_beside(location, root)), n=1, cutoff=0.0
+    )
     return ".".join([*map(str, location[:-1]), close[0]]) if close else None
 
 
@@ -365,8 +385,8 @@ def _remedy(item: Any) -> str:
     return f"it should be {message}"
 
 
-def _keys_beside(location: Sequence[int | str]) -> set[str]:
-    section: type[BaseModel] = Recipe
+def _keys_beside(location: Sequence[int | str], root: type[BaseModel]) -> set[str]:
+    section = root
     for part in location[:-1]:
         field = section.model_fields.get(str(part))
         found = _section_of(field.annotation) if field is not None else None

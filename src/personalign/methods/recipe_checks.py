@@ -17,6 +17,7 @@ def check_recipe(recipe: Recipe, source: str) -> None:
     _check_stages(recipe, source)
     _check_shares(recipe, source)
     _check_lengths(recipe, source)
+    _check_words(recipe, source)
 
 
 def _check_backbone(recipe: Recipe, source: str) -> None:
@@ -24,6 +25,15 @@ def _check_backbone(recipe: Recipe, source: str) -> None:
     if scratch is not None and scratch.shape == "gpt2" and recipe.backbone.attention == "flex_attention":
         raise PersonalignError(
             f"{source}: backbone.attention: a gpt2 cannot run flex_attention; write sdpa, or another shape"
+        )
+
+
+def _check_words(recipe: Recipe, source: str) -> None:
+    scratch = recipe.backbone.scratch
+    if scratch is not None and scratch.tokenizer == "word" and recipe.data.synthetic is None:
+        raise PersonalignError(
+            f"{source}: backbone.scratch.tokenizer is 'word', which knows the words of the synthetic corpus alone; "
+            "write bpe"
         )
 
 

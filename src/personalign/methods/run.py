@@ -7,14 +7,11 @@ data -> backbone -> finetuning
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from personalign._files import whole_folder, write_json, write_jsonl, write_text
 from personalign.decoding.generation import DecodingSettings
@@ -54,7 +51,16 @@ from personalign.methods.stages import (
     trained_stages,
     warmup_remark,
 )
-from personalign.methods.steps import Interrupted, Planned, Reporter, Step, plan, run_steps
+from personalign.methods.steps import (
+    Interrupted,
+    Planned,
+    Reporter,
+    Step,
+    alone_in,
+    checkpoint_folder,
+    plan,
+    run_steps,
+)
 from personalign.methods.systems import Row, System, evaluate, gold_rows, predict
 from personalign.methods.tables import results_table
 from personalign.methods.trained_selector import SelectorLearner
@@ -103,7 +109,7 @@ class PalRun:
             for name in self.recipe.evaluation.judges:
                 find_judge(name)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._alone():
+        with alone_in(self.folder):
             write_text(self.folder / "recipe.yaml", recipe_yaml(self.recipe))
             write_json(self.folder / "versions.json", _versions())
             return run_steps(wanted, self.folder, reporter=self._reporter)
@@ -114,21 +120,6 @@ class PalRun:
         if until is not None and until not in names:
             raise PersonalignError(f"--until {until}: there is no such step; write one of {', '.join(names)}")
         return steps[: len(steps) if until is None else names.index(until) + 1]
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Two processes in one folder would write over each other."""
-        lock = FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise PersonalignError(
-                f"another process is running in {self.folder}; wait for it, or name another folder with --out"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
 
     def steps(self) -> list[Step]:
         recipe, stages = self.recipe, self.recipe.stages
@@ -399,7 +390,7 @@ class PalRun:
         *,
         validate: bool = False,
     ) -> dict[str, Any]:
-        settings = stage_settings(stage, self.recipe, loaded)
+        settings = stage_settings(stage, seed=self.recipe.seed, loaded=loaded, ablation=self.recipe.ablation)
         trees = stage_trees(examples, stage)
         record: dict[str, Any] = {"trees": asdict(statistics(trees)), "dropped": dict(dropped.counts)}
         if settings.objective == "dpo":
@@ -440,23 +431,8 @@ class PalRun:
         return record
 
     def _checkpoints(self, stage: str) -> Path:
-        """The folder of a stage's checkpoints, emptied unless it is to be resumed and this very recipe made them."""
-        folder = self.folder / "checkpoints" / stage
         fingerprint = next(item.fingerprint for item in self.plan() if item.step.name == stage)
-        marker = folder / "fingerprint"
-        made_by_this = marker.is_file() and marker.read_text(encoding="utf-8") == fingerprint
-        if self._resume and made_by_this:
-            return folder
-        if made_by_this and any(folder.glob("checkpoint-*")):
-            raise PersonalignError(
-                f"{stage} was stopped before and {folder} holds where; add --resume to go on from there, or remove that "
-                "folder to begin anew"
-            )
-        if self._resume and folder.exists():
-            self._reporter.say(f"{stage}: begins anew, its checkpoint comes from another recipe")
-        shutil.rmtree(folder, ignore_errors=True)
-        write_text(marker, fingerprint)
-        return folder
+        return checkpoint_folder(self.folder, stage, fingerprint, resume=self._resume, say=self._reporter.say)
 
     def _say_log_ratio(self, largest: float, loaded: LoadedModel) -> None:
         if loaded.precision.autocast:

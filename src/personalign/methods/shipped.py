@@ -4,10 +4,12 @@ import difflib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from personalign.errors import PersonalignError
+from personalign.methods.pretrain_recipe import PretrainRecipe, parse_pretrain_recipe
 from personalign.methods.recipe import Recipe, override, parse_recipe, read_recipe
 
 
@@ -37,6 +39,15 @@ def load_recipe(name_or_path: str, assignments: Sequence[str] = ()) -> Recipe:
 
     Raises PersonalignError for what is neither, and for a recipe that is not right.
     """
+    return parse_recipe(_values(name_or_path, assignments), source=name_or_path)
+
+
+def load_pretrain_recipe(name_or_path: str, assignments: Sequence[str] = ()) -> PretrainRecipe:
+    """The same of a recipe for `personalign pretrain`."""
+    return parse_pretrain_recipe(_values(name_or_path, assignments), source=name_or_path)
+
+
+def _values(name_or_path: str, assignments: Sequence[str]) -> dict[str, Any]:
     if Path(name_or_path).is_file():
         values = read_recipe(name_or_path)
     elif name_or_path in (texts := shipped_recipes()):
@@ -46,7 +57,7 @@ def load_recipe(name_or_path: str, assignments: Sequence[str] = ()) -> Recipe:
             f"'{name_or_path}' is neither a file nor a shipped recipe{_nearest(name_or_path, texts)}; "
             f"shipped are {', '.join(texts)}"
         )
-    return parse_recipe(override(values, list(assignments)), source=name_or_path)
+    return override(values, list(assignments))
 
 
 def _nearest(name: str, texts: Mapping[str, str]) -> str:

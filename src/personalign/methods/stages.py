@@ -6,7 +6,7 @@ from dataclasses import replace
 from personalign.errors import PersonalignError
 from personalign.methods import pal
 from personalign.methods.parts import Parts
-from personalign.methods.recipe import AlignStage, Recipe, Stage
+from personalign.methods.recipe import Ablation, AlignStage, Recipe, Stage
 from personalign.models import LoadedModel
 from personalign.prompts import Prompter
 from personalign.training.examples import Example, GrownTree, grow, one_per_example
@@ -67,14 +67,16 @@ def warmup_remark(name: str, stage: Stage, steps: int) -> str | None:
     )
 
 
-def stage_settings(stage: Stage, recipe: Recipe, loaded: LoadedModel) -> StageSettings:
+def stage_settings(
+    stage: Stage, *, seed: int, loaded: LoadedModel, ablation: Ablation = "none"
+) -> StageSettings:
     """Alignment trains by DPO unless its pairs are ablated."""
     if loaded.device.type == "cuda" and loaded.device.index:
         raise PersonalignError(
             f"backbone.device: training runs on the first GPU that is visible; instead of {loaded.device} write cuda "
             f"and set CUDA_VISIBLE_DEVICES={loaded.device.index}"
         )
-    aligning = isinstance(stage, AlignStage) and recipe.ablation != "without_pairs"
+    aligning = isinstance(stage, AlignStage) and ablation != "without_pairs"
     settings = StageSettings(
         objective="dpo" if aligning else "nll",
         learning_rate=stage.learning_rate,
@@ -87,7 +89,7 @@ def stage_settings(stage: Stage, recipe: Recipe, loaded: LoadedModel) -> StageSe
         max_grad_norm=stage.max_grad_norm,
         weight_decay=stage.weight_decay,
         adam_beta2=stage.adam_beta2,
-        seed=recipe.seed,
+        seed=seed,
         bf16=loaded.precision.autocast,
         save_every=stage.save_every,
         evaluate_every=stage.evaluate_every,

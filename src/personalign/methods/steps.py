@@ -2,14 +2,18 @@
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from personalign._files import write_json
+from filelock import FileLock, Timeout
+
+from personalign._files import write_json, write_text
+from personalign.errors import PersonalignError
 
 _MOST_CHANGES_NAMED = 6
 _LONGEST_VALUE = 40
@@ -101,6 +105,43 @@ def read_record(folder: Path, name: str) -> dict[str, Any] | None:
         return None
     value: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
     return value
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Two processes in one folder would write over each other; the second is refused."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise PersonalignError(
+            f"another process is running in {folder}; wait for it, or name another folder with --out"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def checkpoint_folder(
+    folder: Path, stage: str, fingerprint: str, *, resume: bool, say: Callable[[str], None]
+) -> Path:
+    """The folder of a stage's checkpoints, emptied unless it is to be resumed and this very recipe made them."""
+    folder = folder / "checkpoints" / stage
+    marker = folder / "fingerprint"
+    made_by_this = marker.is_file() and marker.read_text(encoding="utf-8") == fingerprint
+    if resume and made_by_this:
+        return folder
+    if made_by_this and any(folder.glob("checkpoint-*")):
+        raise PersonalignError(
+            f"{stage} was stopped before and {folder} holds where; add --resume to go on from there, or remove that "
+            "folder to begin anew"
+        )
+    if resume and folder.exists():
+        say(f"{stage}: begins anew, its checkpoint comes from another recipe")
+    shutil.rmtree(folder, ignore_errors=True)
+    write_text(marker, fingerprint)
+    return folder
 
 
 def _marker(folder: Path, name: str) -> Path:

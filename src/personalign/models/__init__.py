@@ -11,7 +11,7 @@ from personalign.models.backbone import build_backbone
 from personalign.models.load import LoadedModel, check_attention, load_model, load_tokenizer, prepare
 from personalign.models.precision import Precision, autocast, choose_device, choose_precision
 from personalign.models.selftest import plan_for
-from personalign.models.tokenizers import train_bpe, word_tokenizer
+from personalign.models.tokenizers import plain_tokens, train_bpe, word_tokenizer
 
 __all__ = [
     "LoadedModel",
@@ -27,6 +27,7 @@ __all__ = [
     "load_tokenizer",
     "lora_parameter_groups",
     "merge_adapter",
+    "plain_tokens",
     "plan_for",
     "prepare",
     "save_adapter",

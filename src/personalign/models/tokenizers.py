@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, trainers
 from tokenizers import models as tokenizer_models
 from transformers import PreTrainedTokenizerFast
 
@@ -48,9 +48,14 @@ def word_tokenizer(
     return _wrap(core, bos_token=BEGIN, eos_token=END, pad_token=PADDING, unk_token=UNKNOWN)
 
 
-def train_bpe(texts: Iterable[str], *, vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE as GPT-2's (Radford et al. 2019), trained on `texts`; every text can be encoded."""
+def train_bpe(texts: Iterable[str], *, vocab_size: int, lowercase: bool = False) -> PreTrainedTokenizerFast:
+    """Byte-level BPE as GPT-2's (Radford et al. 2019), trained on `texts`; every text can be encoded.
+
+    `lowercase` drops case, on training and on encoding: a small model has none to spare.
+    """
     core = Tokenizer(tokenizer_models.BPE())
+    if lowercase:
+        core.normalizer = normalizers.Lowercase()
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -61,6 +66,12 @@ def train_bpe(texts: Iterable[str], *, vocab_size: int) -> PreTrainedTokenizerFa
     )
     core.train_from_iterator(texts, trainer=trainer)
     return _wrap(core, bos_token=BEGIN, eos_token=END, pad_token=PADDING)
+
+
+def plain_tokens(tokenizer: Any) -> list[int]:
+    """The ids of a tokenizer that stand for text."""
+    special = set(tokenizer.all_special_ids)
+    return [index for index in range(len(tokenizer)) if index not in special]
 
 
 def _wrap(core: Tokenizer, **special: Any) -> PreTrainedTokenizerFast:

@@ -14,6 +14,14 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 32, 30, 44
 LINES = 6
 """Classes c0 to c5 of the page's style: a colour and dashes of its own for each line of a chart."""
 _ROWS = 20
+_STANDALONE = (
+    "text{fill:#6e7781;font:12px system-ui,sans-serif}.grid{stroke:#8c959f55}.axis{stroke:#8c959f}"
+    "polyline{fill:none;stroke-width:2}"
+    + "".join(
+        f"polyline.c{number}{{stroke:{colour}}}text.c{number}{{fill:{colour}}}"
+        for number, colour in enumerate(("#2f81f7", "#bc6c00", "#2da44e", "#a371f7", "#cf222e", "#1b9aaa"))
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +51,7 @@ def line_chart(lines: Sequence[Line], *, title: str, x: str, y: str) -> str:
     shown = [line for line in shown if line.points]
     if not shown:
         return ""
-    xs = [a for line in shown for a, _ in line.points]
-    ys = [b for line in shown for _, b in line.points]
-    across = _Scale(min(xs), max(xs), _LEFT, WIDTH - _RIGHT)
-    down = _Scale(*_padded(min(ys), max(ys)), HEIGHT - _BOTTOM, _TOP)
-    parts = [*_axes(across, down, x=x, y=y)]
-    for number, line in enumerate(shown):
-        path = " ".join(f"{across(a):.1f},{down(b):.1f}" for a, b in line.points)
-        if len(line.points) == 1:
-            a, b = line.points[0]
-            parts.append(f'<circle class="c{number}" cx="{across(a):.1f}" cy="{down(b):.1f}" r="3"/>')
-        parts.append(f'<polyline class="c{number}" points="{path}"/>')
+    parts = _plot(shown, x=x, y=y)
     legend = "".join(
         '<li><svg class="key" viewBox="0 0 30 8" aria-hidden="true">'
         f'<line class="c{number}" x1="0" x2="30" y1="4" y2="4"/></svg>{escape(line.name)}</li>'
@@ -64,6 +62,34 @@ def line_chart(lines: Sequence[Line], *, title: str, x: str, y: str) -> str:
         f'<ul class="legend">{legend}</ul>'
     )
     return _figure(drawn, title=title, values=_values_of_lines(shown, x=x))
+
+
+def standalone_chart(lines: Sequence[Line], *, title: str, x: str, y: str) -> str:
+    """An SVG file of up to `LINES` lines with points, in colours that can be read on light and on dark."""
+    drawn = _plot(lines, x=x, y=y)
+    for number, line in enumerate(lines):
+        place = f'x="{WIDTH - _RIGHT}" y="{_TOP + 16 * number}" text-anchor="end"'
+        drawn.append(f'<text class="c{number}" {place}>{escape(line.name)}</text>')
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
+        f"<title>{escape(title)}</title><style>{_STANDALONE}</style>{''.join(drawn)}</svg>\n"
+    )
+
+
+def _plot(lines: Sequence[Line], *, x: str, y: str) -> list[str]:
+    """Axes and lines; there is at least one point."""
+    xs = [a for line in lines for a, _ in line.points]
+    ys = [b for line in lines for _, b in line.points]
+    across = _Scale(min(xs), max(xs), _LEFT, WIDTH - _RIGHT)
+    down = _Scale(*_padded(min(ys), max(ys)), HEIGHT - _BOTTOM, _TOP)
+    parts = _axes(across, down, x=x, y=y)
+    for number, line in enumerate(lines):
+        path = " ".join(f"{across(a):.1f},{down(b):.1f}" for a, b in line.points)
+        if len(line.points) == 1:
+            a, b = line.points[0]
+            parts.append(f'<circle class="c{number}" cx="{across(a):.1f}" cy="{down(b):.1f}" r="3"/>')
+        parts.append(f'<polyline class="c{number}" points="{path}"/>')
+    return parts
 
 
 def bar_chart(bars: Sequence[Bar], *, title: str) -> str:
