@@ -24,7 +24,7 @@ LAYERS = (
     "methods",
     "cli",
 )
-SHARED = {"personalign._files", "personalign._version", "personalign.errors"}
+SHARED = {"personalign._files", "personalign._ranks", "personalign._version", "personalign.errors"}
 PUBLIC = {"personalign", "personalign.api"}
 HEAVY = {
     "accelerate",

@@ -1,6 +1,8 @@
 """Two processes train as one does: the same batches, the same losses, the same weights."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,6 @@ from tests.training.made_examples import pairs, supervised, tiny_model
 from tests.training.made_ranks import on_ranks
 from tests.training.test_trainer import SETTINGS, with_reference
 
-from personalign.errors import PersonalignError
 from personalign.training.examples import grow
 from personalign.training.step import StageSettings
 from personalign.training.trainer import TreeTrainer, train_stage
@@ -70,12 +71,54 @@ def test_two_processes_are_as_one(tmp_path: Path, objective: Any, budget: int, b
             assert row == pytest.approx(wanted, abs=1e-4)
 
 
-def keeping(folder: Path, settings: StageSettings) -> None:
-    with pytest.raises(PersonalignError, match="several processes cannot share a journal"):
-        train_stage(
-            tiny_model(), grow(supervised(), budget=200), settings=settings, folder=folder, stage="made"
-        )
+def keeping(folder: Path, settings: StageSettings, stop: int | None, resume: bool) -> None:
+    """A stage with a journal, checkpoints and evaluations; Ctrl-C reaches one of the processes at step `stop`."""
+    rank = (
+        torch.distributed.get_rank() if torch.distributed.is_initialized() else int(os.environ.get("RANK", 0))
+    )
+    model: Any = tiny_model()
+
+    def progress(step: int, total: int, values: dict[str, float]) -> None:
+        if step == stop and rank == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    result = train_stage(
+        model,
+        grow(supervised(dialogues=9), budget=200),
+        settings=settings,
+        folder=folder / "checkpoints",
+        stage="made",
+        journal=folder / "metrics.jsonl",
+        progress=progress,
+        validate=lambda model: -float(next(model.parameters()).detach().abs().sum()),
+        resume=resume,
+    )
+    assert result.interrupted == (stop is not None)
+    torch.save(model.state_dict(), folder / f"weights-{rank}.pt")
+    (folder / f"best-{rank}.json").write_text(json.dumps([result.steps, result.best_step]))
 
 
-def test_what_several_processes_cannot_share_is_refused(tmp_path: Path) -> None:
-    on_ranks(keeping, tmp_path, replace(SETTINGS, save_every=2))
+def test_two_processes_keep_one_journal_and_resume_together(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, save_every=2, evaluate_every=2, log_every=1)
+    for name in ("one", "two", "cut"):
+        (tmp_path / name).mkdir()
+    keeping(tmp_path / "one", settings, None, False)
+    on_ranks(keeping, tmp_path / "two", settings, None, False)
+    on_ranks(keeping, tmp_path / "cut", settings, 3, False)
+    on_ranks(keeping, tmp_path / "cut", settings, None, True)
+    ends = [
+        (tmp_path / path).read_text() for path in ("one/best-0.json", "two/best-0.json", "two/best-1.json")
+    ]
+    assert len(set(ends)) == 1
+    one, two, cut = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two", "cut")
+    )
+    assert len(one) == len(two) == SETTINGS.max_steps + SETTINGS.max_steps // 2
+    for row, wanted in zip(two, one, strict=True):
+        assert row.pop("stage") == wanted.pop("stage")
+        assert row == pytest.approx(wanted, abs=1e-4)
+    assert [{key: row[key] for key in row if key != "stage"} for row in cut] == two
+    weights = [torch.load(tmp_path / run / f"weights-{rank}.pt") for run in ("two", "cut") for rank in (0, 1)]
+    for name, value in weights[0].items():
+        assert all(torch.equal(value, other[name]) for other in weights[1:]), name

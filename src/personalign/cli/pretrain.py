@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from personalign._ranks import find_ranks
 from personalign.cli import _output
 from personalign.cli.reporter import TerminalReporter
 from personalign.cli.run import interruptible, resuming
@@ -28,9 +29,14 @@ def pretrain(
 
     _output.quieten()
     folder = out or Path("runs") / chosen.name
-    run = PretrainRun(chosen, folder, reporter=TerminalReporter(), resume=resume)
+    ranks = find_ranks()
+    reporter = TerminalReporter(ranks=ranks)
+    run = PretrainRun(chosen, folder, reporter=reporter, resume=resume, ranks=ranks)
     start = time.monotonic()
-    record = interruptible(run.run, again=resuming("pretrain", recipe, out=out, set_=set_, json=json))
+    again = resuming("pretrain", recipe, out=out, set_=set_, json=json)
+    record = interruptible(run.run, again=again, ranks=ranks)
+    if not ranks.main:
+        return
     console = _output.output_console()
     for name, value in record["held_out"].items():
         console.print(f"held out, {name}: {value:.3f}", markup=False)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from personalign._ranks import ALONE, Ranks
 from personalign.cli import _output
 
 if TYPE_CHECKING:
@@ -13,10 +14,12 @@ if TYPE_CHECKING:
 
 
 class TerminalReporter:
-    """Remarks and progress bars on standard error."""
+    """Remarks and progress bars on standard error; of several processes the first alone speaks."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, ranks: Ranks = ALONE) -> None:
         self._console = console or _output.message_console()
+        if not ranks.main:
+            self._console = Console(quiet=True)
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)

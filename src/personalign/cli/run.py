@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from personalign._ranks import ALONE, Ranks, find_ranks
 from personalign.cli import _output
 from personalign.cli.main import EXIT_INTERRUPTED
 from personalign.cli.reporter import TerminalReporter
@@ -43,13 +44,16 @@ def run(
 
     _output.quieten()
     folder = out or Path("runs") / chosen.name
-    pal_run = PalRun(chosen, folder, reporter=TerminalReporter(), resume=resume)
+    ranks = find_ranks()
+    reporter = TerminalReporter(ranks=ranks)
+    pal_run = PalRun(chosen, folder, reporter=reporter, resume=resume, ranks=ranks)
     if dry_run:
         print_dry_run(pal_run, until=until, json=json)
         return
     again = resuming("run", recipe, out=out, set_=set_, until=until, json=json)
-    records = execute(pal_run, until=until, again=again)
-    finish(pal_run, records, json=json)
+    records = execute(pal_run, until=until, again=again, ranks=ranks)
+    if ranks.main:
+        finish(pal_run, records, json=json)
 
 
 def resuming(
@@ -64,16 +68,16 @@ def resuming(
     return shlex.join([*words, "--resume"])
 
 
-def execute(pal_run: "PalRun", *, until: str | None, again: str) -> dict[str, Any]:
+def execute(pal_run: "PalRun", *, until: str | None, again: str, ranks: Ranks = ALONE) -> dict[str, Any]:
     """Run it, telling which steps were done before."""
     console = _output.message_console()
     for item in pal_run.plan(until=until):
-        if item.state == "done":
+        if item.state == "done" and ranks.main:
             console.print(f"{item.step.title}: done before", markup=False, style="dim")
-    return interruptible(partial(pal_run.run, until=until), again=again)
+    return interruptible(partial(pal_run.run, until=until), again=again, ranks=ranks)
 
 
-def interruptible(work: Callable[[], dict[str, Any]], *, again: str) -> dict[str, Any]:
+def interruptible(work: Callable[[], dict[str, Any]], *, again: str, ranks: Ranks = ALONE) -> dict[str, Any]:
     """Do the work; when it is interrupted say what is kept and that the command `again` goes on."""
     from personalign.methods.steps import Interrupted
 
@@ -85,8 +89,9 @@ def interruptible(work: Callable[[], dict[str, Any]], *, again: str) -> dict[str
             said = f"stopped in {stopped}, which is kept like all before it"
         else:
             said = "interrupted; what was finished before is kept"
-        console.print(f"{said}. Go on with:", markup=False, soft_wrap=True)
-        console.print(f"  {again}", markup=False, soft_wrap=True)
+        if ranks.main:
+            console.print(f"{said}. Go on with:", markup=False, soft_wrap=True)
+            console.print(f"  {again}", markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 

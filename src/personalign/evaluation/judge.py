@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from personalign._ranks import Ranks
 from personalign.errors import PersonalignError
 
 LABELS = ("entailment", "neutral", "contradiction")
@@ -63,6 +64,26 @@ class OracleJudge:
     def judge(self, pairs: Sequence[Pair]) -> Verdicts:
         classes = [class_of(label) for label in self.oracle.judge(pairs)]
         return Verdicts(np.eye(3, dtype=np.float32)[np.array(classes, dtype=np.int64)])
+
+
+@dataclass(frozen=True, slots=True)
+class SharedJudge:
+    """A judge that several processes share: each judges its part of the different pairs, and all get the verdicts."""
+
+    inner: Judge
+    ranks: Ranks
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    def judge(self, pairs: Sequence[Pair]) -> Verdicts:
+        distinct = sorted(set(pairs))
+        mine = self.inner.judge(self.ranks.share(distinct))
+        rows = self.ranks.merged(list(mine.probabilities))
+        found = dict(zip(distinct, rows, strict=True))
+        probabilities = [found[pair] for pair in pairs]
+        return Verdicts(np.array(probabilities, dtype=np.float32).reshape(len(pairs), 3))
 
 
 def class_of(name: str) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from personalign._files import whole_folder, write_json
+from personalign._ranks import ALONE, Ranks
 from personalign.data.dialogue import Dialogue
 from personalign.methods.parts import Parts
 from personalign.methods.pretraining import (
@@ -44,7 +45,8 @@ CARD = "personalign.json"
 class ModelStore:
     """Models by stage name, under one folder."""
 
-    def __init__(self, recipe: Recipe, folder: Path, *, reporter: Reporter) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, *, reporter: Reporter, ranks: Ranks = ALONE) -> None:
+        self._ranks = ranks
         self._recipe = recipe
         self._folder = folder
         self._reporter = reporter
@@ -102,8 +104,7 @@ class ModelStore:
                 reporter=self._reporter,
                 resume=resume,
             ) | {"dropped": dict(dropped)}
-        with whole_folder(self._folder / "backbone", replace=True) as folder:
-            write_model(loaded, folder)
+        self.save("backbone", loaded)
         return record
 
     def open(self, stage: str, *, trainable: bool = False) -> LoadedModel:
@@ -118,13 +119,17 @@ class ModelStore:
 
     def save(self, stage: str, loaded: LoadedModel) -> None:
         self._opened = None
-        with whole_folder(self._folder / stage, replace=True) as folder:
-            write_model(loaded, folder)
+        if self._ranks.main:
+            with whole_folder(self._folder / stage, replace=True) as folder:
+                write_model(loaded, folder)
+        self._ranks.wait()
 
     def publish(
         self, stage: str, folder: Path, *, calibration: Calibration, selector: Path | None = None
     ) -> None:
         """The run's own model, with what inference needs beside it: its card, and the folder of a trained selector."""
+        if not self._ranks.main:
+            return
         loaded = self.open(stage)
         recipe = self._recipe
         with whole_folder(folder, replace=True) as part:

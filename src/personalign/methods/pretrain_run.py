@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from personalign._files import whole_folder, write_json, write_text
+from personalign._ranks import ALONE, Ranks
 from personalign._version import __version__
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.formats import read_dialogues
@@ -57,10 +58,17 @@ class PretrainRun:
     """One backbone in one folder; `model/` in it is what loads."""
 
     def __init__(
-        self, recipe: PretrainRecipe, folder: Path, *, reporter: Reporter, resume: bool = False
+        self,
+        recipe: PretrainRecipe,
+        folder: Path,
+        *,
+        reporter: Reporter,
+        resume: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.recipe = recipe
         self.folder = folder
+        self._ranks = ranks
         self._reporter = reporter
         self._resume = resume
 
@@ -70,10 +78,12 @@ class PretrainRun:
     def run(self) -> dict[str, Any]:
         """Train unless that is done; returns the record. Raises Interrupted after Ctrl-C."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with alone_in(self.folder):
-            # Beside `model/`, so that the folder opens like a run's.
-            write_text(self.folder / "recipe.yaml", recipe_yaml(self.recipe))
-            return run_steps([self._step()], self.folder, reporter=self._reporter)[MODEL]
+        with alone_in(self.folder, ranks=self._ranks):
+            if self._ranks.main:
+                # Beside `model/`, so that the folder opens like a run's.
+                write_text(self.folder / "recipe.yaml", recipe_yaml(self.recipe))
+            steps = [self._step()]
+            return run_steps(steps, self.folder, reporter=self._reporter, ranks=self._ranks)[MODEL]
 
     def _step(self) -> Step:
         return Step(MODEL, "Backbone", (), self.recipe.model_dump(), self._train)
@@ -101,7 +111,12 @@ class PretrainRun:
         if recipe.copying is not None:
             record["copying"] = copying(loaded, recipe.copying, seed=recipe.seed, reporter=reporter)
         checkpoints = checkpoint_folder(
-            self.folder, MODEL, self.plan()[0].fingerprint, resume=self._resume, say=reporter.say
+            self.folder,
+            MODEL,
+            self.plan()[0].fingerprint,
+            resume=self._resume,
+            say=reporter.say,
+            ranks=self._ranks,
         )
         record["pretrain"] = pretrain(
             loaded,
@@ -118,7 +133,8 @@ class PretrainRun:
             for tensor in loaded.model.parameters():
                 tensor.data = tensor.data.bfloat16().float()
         record["held_out"] = self._measure(loaded, prompter, parts["held_out"])
-        self._publish(loaded, prompter, record, parts["held_out"])
+        if self._ranks.main:
+            self._publish(loaded, prompter, record, parts["held_out"])
         return record
 
     def _dialogues(self) -> tuple[list[Dialogue], dict[str, int]]:

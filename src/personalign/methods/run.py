@@ -10,16 +10,19 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from personalign._files import whole_folder, write_json, write_jsonl, write_text
+from personalign._ranks import ALONE, Ranks
+from personalign.data.dialogue import Dialogue
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Selection, SelectionScorer, without_persona
 from personalign.decoding.selection import labelled_line
 from personalign.errors import PersonalignError
 from personalign.evaluation.consistency import judge_consistency
-from personalign.evaluation.judge import Judge
+from personalign.evaluation.judge import Judge, SharedJudge
 from personalign.methods import pal
 from personalign.methods.cards import model_card
 from personalign.methods.judges import find_judge, open_judge
@@ -83,15 +86,24 @@ TITLES = {
 class PalRun:
     """One run in one folder. Models and dialogues are loaded when a step needs them."""
 
-    def __init__(self, recipe: Recipe, folder: Path, *, reporter: Reporter, resume: bool = False) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        *,
+        reporter: Reporter,
+        resume: bool = False,
+        ranks: Ranks = ALONE,
+    ) -> None:
         self.recipe = recipe
         self.folder = folder
+        self._ranks = ranks
         self._reporter = reporter
         self._resume = resume
         self._parts: Parts | None = None
         self._held_out: list[GrownTree] = []
         self._biases: dict[str, Calibration] = {}
-        self._models = ModelStore(recipe, folder / "models", reporter=reporter)
+        self._models = ModelStore(recipe, folder / "models", reporter=reporter, ranks=ranks)
 
     def plan(self, *, until: str | None = None) -> list[Planned]:
         """What each step would do, in order, as far as `until`. Raises PersonalignError where that is no step."""
@@ -103,16 +115,20 @@ class PalRun:
         undone = {item.step.name for item in plan(wanted, self.folder) if item.state != "done"}
         if not undone:
             # Nothing is computed and nothing written: the folder would claim versions that made none of it.
-            return run_steps(wanted, self.folder, reporter=self._reporter)
+            return self._run_steps(wanted)
         if undone & {"stage2", "results"}:
             # Hours before one is opened.
             for name in self.recipe.evaluation.judges:
                 find_judge(name)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with alone_in(self.folder):
-            write_text(self.folder / "recipe.yaml", recipe_yaml(self.recipe))
-            write_json(self.folder / "versions.json", _versions())
-            return run_steps(wanted, self.folder, reporter=self._reporter)
+        with alone_in(self.folder, ranks=self._ranks):
+            if self._ranks.main:
+                write_text(self.folder / "recipe.yaml", recipe_yaml(self.recipe))
+                write_json(self.folder / "versions.json", _versions())
+            return self._run_steps(wanted)
+
+    def _run_steps(self, wanted: Sequence[Step]) -> dict[str, Any]:
+        return run_steps(wanted, self.folder, reporter=self._reporter, ranks=self._ranks)
 
     def _wanted(self, until: str | None) -> list[Step]:
         steps = self.steps()
@@ -220,6 +236,10 @@ class PalRun:
     # Steps, in order -----------------------------------------------------------------------------------
 
     def _data(self) -> dict[str, Any]:
+        self._parts = None
+        return self._ranks.from_main(self._written_data)
+
+    def _written_data(self) -> dict[str, Any]:
         parts = label_parts(load_parts(self.recipe), self.recipe, reporter=self._reporter)
         with whole_folder(self.folder / "data", replace=True) as folder:
             write_parts(folder, parts)
@@ -242,7 +262,7 @@ class PalRun:
             resume=self._resume,
             check=self._check_lengths,
         )
-        shutil.rmtree(checkpoints)
+        self._remove(checkpoints)
         return record
 
     def _check_lengths(self, prompter: Prompter) -> dict[str, Any]:
@@ -258,6 +278,9 @@ class PalRun:
         return counts
 
     def _trained_selector(self) -> dict[str, Any]:
+        return self._ranks.from_main(self._written_selector)
+
+    def _written_selector(self) -> dict[str, Any]:
         recipe, parts = self.recipe, self.parts()
         encoder = load_encoder(recipe.selector.encoder)
         # The stopping part is left out: it sets the bias of "none".
@@ -287,41 +310,48 @@ class PalRun:
 
     def _rejected(self) -> dict[str, Any]:
         dialogues = self.parts()["align"]
+        mine = self._ranks.share(dialogues)
         loaded = self._models.open(aligned_from(self.recipe))
-        total = sum(len(dialogue.reply_indices()) for dialogue in dialogues)
-        with self._reporter.task("Rejected replies", total) as advance:
+        with self._reporter.task("Rejected replies", _turns(mine)) as advance:
             replies = without_persona(
                 loaded,
                 self.prompter(),
-                dialogues,
+                mine,
                 decoding=self._decoding(),
                 budget=INFERENCE_BUDGET,
                 progress=_steps(advance),
             )
-        rows = [
-            {"dialogue": dialogue.id, "replies": texts}
-            for dialogue, texts in zip(dialogues, replies, strict=True)
-        ]
-        write_jsonl(self.folder / "rejected.jsonl", rows)
-        return {"replies": total}
+        rows = self._ranks.merged(
+            [
+                {"dialogue": dialogue.id, "replies": texts}
+                for dialogue, texts in zip(mine, replies, strict=True)
+            ]
+        )
+        if self._ranks.main:
+            write_jsonl(self.folder / "rejected.jsonl", rows)
+        return {"replies": _turns(dialogues)}
 
     def _predict(self, system: System) -> dict[str, Any]:
         loaded = self._models.open(system.stage)
-        dialogues = self.parts()[system.part]
+        mine = self._ranks.share(self.parts()[system.part])
         selection, record = self._selection(system, loaded)
-        total = sum(len(dialogue.reply_indices()) for dialogue in dialogues)
-        with self._reporter.task(f"Replies of {system.title}", total) as advance:
-            rows = predict(
+        with self._reporter.task(f"Replies of {system.title}", _turns(mine)) as advance:
+            answered = predict(
                 system,
                 loaded,
                 self.prompter(),
-                dialogues,
+                mine,
                 selection=selection,
                 decoding=self._decoding(),
                 budget=INFERENCE_BUDGET,
                 progress=_steps(advance),
             )
-        write_jsonl(self._predictions(system.name), rows)
+        of_dialogue: dict[str, list[Row]] = {dialogue.id: [] for dialogue in mine}
+        for row in answered:
+            of_dialogue[row["dialogue"]].append(row)
+        rows = list(chain.from_iterable(self._ranks.merged(list(of_dialogue.values()))))
+        if self._ranks.main:
+            write_jsonl(self._predictions(system.name), rows)
         return {"turns": len(rows), **record}
 
     def _results(self) -> dict[str, Any]:
@@ -349,15 +379,17 @@ class PalRun:
         if recipe.data.synthetic is not None:
             for name in ("pal_swapped", "pal_shuffled"):
                 results[name]["old_persona"] = self._against_old_persona(name, judges)
-        write_json(self.folder / "results.json", results)
-        write_text(self.folder / "table.md", results_table(results))
+        if self._ranks.main:
+            write_json(self.folder / "results.json", results)
+            write_text(self.folder / "table.md", results_table(results))
         self._models.publish(
             final_stage(recipe),
             self.folder / "model",
             calibration=self._calibration(final_stage(recipe)),
             selector=self._selector_folder if self._selector_step() else None,
         )
-        write_text(self.folder / "README.md", model_card(recipe, results))
+        if self._ranks.main:
+            write_text(self.folder / "README.md", model_card(recipe, results))
         return {"systems": list(results)}
 
     # What the steps share -------------------------------------------------------------------------------
@@ -394,7 +426,8 @@ class PalRun:
         trees = stage_trees(examples, stage)
         record: dict[str, Any] = {"trees": asdict(statistics(trees)), "dropped": dict(dropped.counts)}
         if settings.objective == "dpo":
-            trees = pal.with_reference(loaded, trees, budget=INFERENCE_BUDGET)
+            mine = pal.with_reference(loaded, self._ranks.share(trees), budget=INFERENCE_BUDGET)
+            trees = self._ranks.merged(mine)
             record["largest_log_ratio"] = pal.check_reference(loaded, trees, budget=stage.token_budget)
             self._say_log_ratio(record["largest_log_ratio"], loaded)
             self._held_out = self._held_out_trees(loaded)
@@ -427,12 +460,25 @@ class PalRun:
         if settings.objective == "dpo":
             record["end"] = self._held_out_pairs(loaded)
         self._models.save(name, loaded)
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        self._remove(checkpoints)
         return record
+
+    def _remove(self, checkpoints: Path) -> None:
+        # No process may still read from there, as one does that puts back the best weights.
+        self._ranks.wait()
+        if self._ranks.main:
+            shutil.rmtree(checkpoints, ignore_errors=True)
 
     def _checkpoints(self, stage: str) -> Path:
         fingerprint = next(item.fingerprint for item in self.plan() if item.step.name == stage)
-        return checkpoint_folder(self.folder, stage, fingerprint, resume=self._resume, say=self._reporter.say)
+        return checkpoint_folder(
+            self.folder,
+            stage,
+            fingerprint,
+            resume=self._resume,
+            say=self._reporter.say,
+            ranks=self._ranks,
+        )
 
     def _say_log_ratio(self, largest: float, loaded: LoadedModel) -> None:
         if loaded.precision.autocast:
@@ -457,7 +503,8 @@ class PalRun:
         if stage not in self._biases:
             stop = self.parts()["stop"]
             found = calibrated(loaded, self.prompter(), stop, scorer=scorer, budget=INFERENCE_BUDGET)
-            write_json(self.folder / "calibration" / f"{stage}.json", asdict(found))
+            if self._ranks.main:
+                write_json(self.folder / "calibration" / f"{stage}.json", asdict(found))
             self._biases[stage] = found
         return self._biases[stage]
 
@@ -479,7 +526,8 @@ class PalRun:
 
     def _judge(self, name: str) -> Judge:
         recipe = self.recipe
-        return open_judge(name, language=recipe.language, dtype=recipe.evaluation.judge_dtype)
+        judge = open_judge(name, language=recipe.language, dtype=recipe.evaluation.judge_dtype)
+        return judge if self._ranks.count == 1 else SharedJudge(judge, self._ranks)
 
     def _held_out_pairs(self, loaded: LoadedModel) -> dict[str, float]:
         """DPO's loss and pair accuracy on pairs of the stopping part, against the model that stage 2 began from."""
@@ -513,6 +561,10 @@ class PalRun:
             name: judge_consistency(judge, responses, lines).entail_rate().figure()
             for name, judge in judges.items()
         }
+
+
+def _turns(dialogues: Sequence[Dialogue]) -> int:
+    return sum(len(dialogue.reply_indices()) for dialogue in dialogues)
 
 
 def _steps(advance: Any) -> Any:

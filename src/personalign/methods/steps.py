@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from filelock import FileLock, Timeout
 
 from personalign._files import write_json, write_text
+from personalign._ranks import ALONE, Ranks
 from personalign.errors import PersonalignError
 
 _MOST_CHANGES_NAMED = 6
@@ -76,10 +78,17 @@ def plan(steps: Sequence[Step], folder: Path) -> list[Planned]:
     return planned
 
 
-def run_steps(steps: Sequence[Step], folder: Path, *, reporter: Reporter) -> dict[str, dict[str, Any]]:
-    """Do what is not done, in order; return every record, by step."""
+def run_steps(
+    steps: Sequence[Step], folder: Path, *, reporter: Reporter, ranks: Ranks = ALONE
+) -> dict[str, dict[str, Any]]:
+    """Do what is not done, in order; return every record, by step.
+
+    Of several processes each does every step's work, and the first keeps the records.
+    """
     records: dict[str, dict[str, Any]] = {}
-    for item in plan(steps, folder):
+    planned = plan(steps, folder)
+    ranks.wait()
+    for item in planned:
         if item.state == "done":
             record = read_record(folder, item.step.name)
             assert record is not None
@@ -87,14 +96,22 @@ def run_steps(steps: Sequence[Step], folder: Path, *, reporter: Reporter) -> dic
         else:
             if item.state != "new":
                 reporter.say(f"{item.step.title}: done again, {_why(item)}")
-            _marker(folder, item.step.name).unlink(missing_ok=True)
+            if ranks.main:
+                _marker(folder, item.step.name).unlink(missing_ok=True)
             start = time.monotonic()
             result = item.step.work()
             result["seconds"] = round(time.monotonic() - start, 2)
-            write_json(
-                _marker(folder, item.step.name),
-                {"fingerprint": item.fingerprint, "settings": _plain(item.step.settings), "record": result},
-            )
+            # A step is done when all processes have done it.
+            ranks.wait()
+            if ranks.main:
+                write_json(
+                    _marker(folder, item.step.name),
+                    {
+                        "fingerprint": item.fingerprint,
+                        "settings": _plain(item.step.settings),
+                        "record": result,
+                    },
+                )
             records[item.step.name] = result
     return records
 
@@ -108,8 +125,14 @@ def read_record(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Two processes in one folder would write over each other; the second is refused."""
+def alone_in(folder: Path, *, ranks: Ranks = ALONE) -> Iterator[None]:
+    """Two runs in one folder would write over each other; the second is refused.
+
+    The first process of several holds the lock for all.
+    """
+    if not ranks.main:
+        yield
+        return
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -124,14 +147,27 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def checkpoint_folder(
-    folder: Path, stage: str, fingerprint: str, *, resume: bool, say: Callable[[str], None]
+    folder: Path,
+    stage: str,
+    fingerprint: str,
+    *,
+    resume: bool,
+    say: Callable[[str], None],
+    ranks: Ranks = ALONE,
 ) -> Path:
     """The folder of a stage's checkpoints, emptied unless it is to be resumed and this very recipe made them."""
     folder = folder / "checkpoints" / stage
+    ranks.from_main(partial(_prepare_checkpoints, folder, stage, fingerprint, resume=resume, say=say))
+    return folder
+
+
+def _prepare_checkpoints(
+    folder: Path, stage: str, fingerprint: str, *, resume: bool, say: Callable[[str], None]
+) -> None:
     marker = folder / "fingerprint"
     made_by_this = marker.is_file() and marker.read_text(encoding="utf-8") == fingerprint
     if resume and made_by_this:
-        return folder
+        return
     if made_by_this and any(folder.glob("checkpoint-*")):
         raise PersonalignError(
             f"{stage} was stopped before and {folder} holds where; add --resume to go on from there, or remove that "
@@ -141,7 +177,6 @@ def checkpoint_folder(
         say(f"{stage}: begins anew, its checkpoint comes from another recipe")
     shutil.rmtree(folder, ignore_errors=True)
     write_text(marker, fingerprint)
-    return folder
 
 
 def _marker(folder: Path, name: str) -> Path:

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from personalign._files import disk_errors, read_whole_lines, write_json, write_jsonl
+from personalign._ranks import ALONE, Ranks
 from personalign.errors import PersonalignError
 from personalign.training.step import StageSettings, mean_losses
 from personalign.training.weights import save_weights
@@ -98,8 +99,10 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         stage: str,
         progress: Progress | None,
         validate: Callable[[nn.Module], float] | None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.interrupted = False
+        self._ranks = ranks
         self.best_step: int | None = None
         self.history: list[dict[str, float]] = []
         self._best_value = -math.inf
@@ -124,17 +127,13 @@ class Journal(TrainerCallback):  # type: ignore[misc]
             for at, value in _read(self._folder / EVALUATIONS, otherwise=[]):
                 if at <= step:
                     self._judge(at, value)
-        if self._journal is not None and self._journal.is_file():
+        if self._ranks.main and self._journal is not None and self._journal.is_file():
             kept = [
                 row
                 for row in read_whole_lines(self._journal)
                 if row["stage"] != self._stage or row["step"] <= step
             ]
             write_jsonl(self._journal, kept)
-
-    @property
-    def evaluates(self) -> bool:
-        return self._validate is not None
 
     @property
     def out_of_patience(self) -> bool:
@@ -163,6 +162,8 @@ class Journal(TrainerCallback):  # type: ignore[misc]
             self._evaluate(model, step, self._validate)
             if self.out_of_patience:
                 control.should_training_stop = True
+        # Ctrl-C may reach the processes between different steps.
+        self.interrupted = self._ranks.any(self.interrupted)
         if self.interrupted:
             control.should_training_stop = True
             control.should_save = True
@@ -171,9 +172,16 @@ class Journal(TrainerCallback):  # type: ignore[misc]
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        checkpoint = self._folder / f"checkpoint-{state.global_step}"
+        # Each process has left the states of its random numbers there.
+        self._ranks.wait()
+        if self._ranks.main:
+            self._mark(self._folder / f"checkpoint-{state.global_step}", state.global_step)
+        self._ranks.wait()
+        return control
+
+    def _mark(self, checkpoint: Path, step: int) -> None:
         marker = Marker(
-            state.global_step,
+            step,
             self.seconds,
             self._totals.values,
             self._totals.steps,
@@ -181,7 +189,6 @@ class Journal(TrainerCallback):  # type: ignore[misc]
             _sizes(checkpoint),
         )
         write_json(checkpoint / COMPLETE, asdict(marker))
-        return control
 
     def _evaluate(self, model: nn.Module, step: int, validate: Callable[[nn.Module], float]) -> None:
         model.eval()
@@ -189,7 +196,14 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         model.train()
         self._write({"step": step, "validation": value})
         before = self.best_weights
-        if self._judge(step, value):
+        better = self._judge(step, value)
+        if self._ranks.main:
+            self._keep(model, before, better=better)
+        self._ranks.wait()
+
+    def _keep(self, model: nn.Module, before: Path | None, *, better: bool) -> None:
+        """The evaluations so far, and the weights of the best."""
+        if better:
             assert self.best_weights is not None
             save_weights(model, self.best_weights)
         write_json(self._folder / EVALUATIONS, self._evaluations)
@@ -217,7 +231,7 @@ class Journal(TrainerCallback):  # type: ignore[misc]
 
     def _write(self, row: dict[str, float]) -> None:
         self.history.append(row)
-        if self._journal is not None:
+        if self._ranks.main and self._journal is not None:
             with disk_errors(self._journal), open(self._journal, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"stage": self._stage, **row}) + "\n")
 

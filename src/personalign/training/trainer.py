@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from personalign._files import disk_errors
+from personalign._ranks import find_ranks
 from personalign.errors import PersonalignError
 from personalign.training.examples import ExampleBatches, GrownTree
 from personalign.training.journal import Journal, Progress, Totals, between_steps, read_marker
@@ -199,6 +201,7 @@ def train_stage(
     """
     if not trees:
         raise PersonalignError(f"stage {stage} has no training examples; check the data files of the recipe")
+    ranks = find_ranks()
     totals = Totals()
     callback = Journal(
         settings=settings,
@@ -208,6 +211,7 @@ def train_stage(
         stage=stage,
         progress=progress,
         validate=validate,
+        ranks=ranks,
     )
     trainer = TreeTrainer(
         model=model,
@@ -220,13 +224,9 @@ def train_stage(
         callbacks=[callback],
         stage=stage,
     )
-    if trainer.args.world_size > 1 and (journal or settings.save_every or callback.evaluates):
-        raise PersonalignError(
-            f"{stage}: several processes cannot share a journal, checkpoints or evaluations yet; train in one process"
-        )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    checkpoint, steps = _last_checkpoint(folder) if resume else (None, 0)
+    checkpoint, steps = ranks.from_main(partial(_last_checkpoint, folder)) if resume else (None, 0)
     callback.begin(checkpoint, step=steps)
     if checkpoint is not None and (steps >= total_steps(trees, settings) or callback.out_of_patience):
         # The last process ended between the stage's last step and its result; the Trainer would go on training.
