@@ -24,7 +24,13 @@ LAYERS = (
     "methods",
     "cli",
 )
-SHARED = {"personalign._files", "personalign._ranks", "personalign._version", "personalign.errors"}
+SHARED = {
+    "personalign._files",
+    "personalign._ranks",
+    "personalign._server",
+    "personalign._version",
+    "personalign.errors",
+}
 PUBLIC = {"personalign", "personalign.api"}
 HEAVY = {
     "accelerate",

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from personalign._files import write_jsonl
+from personalign._server import Server
 from personalign.cli.main import build_app
-from personalign.evaluation.llm_judge import LlmJudge
 from personalign.methods import judges
 
 
@@ -29,11 +29,11 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """What `llm:small` is asked, which calls everything entailed; its verdicts are kept in a folder of the test."""
     requests: list[str] = []
 
-    def answer(_: LlmJudge, request: Any) -> str:
+    def answer(_: Server, path: str, request: Any, **__: Any) -> Any:
         requests.append(request["messages"][1]["content"])
-        return '{"rating": 5}'
+        return {"choices": [{"message": {"content": '{"rating": 5}'}}]}
 
-    monkeypatch.setattr(LlmJudge, "_ask", answer)
+    monkeypatch.setattr(Server, "_send", answer)
     monkeypatch.setenv("PERSONALIGN_CACHE", str(tmp_path / "cache"))
     return requests
 

@@ -1,68 +1,28 @@
 """A language model as judge, against a server of our own on this machine."""
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fake_server import Answer, Fake, says, serving
 
+from personalign._server import Server
 from personalign.errors import PersonalignError
 from personalign.evaluation.judge import CONTRADICTION, ENTAILMENT, NEUTRAL
 from personalign.evaluation.llm_judge import LlmJudge, open_llm_judge
 from personalign.methods.judges import with_cache
 
-Answer = tuple[int, Any, dict[str, str]]
-
-
-class Fake:
-    """Answers chat completions as `answer` says; keeps every request."""
-
-    def __init__(self) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self.headers: list[Any] = []
-        self.answer: Callable[[dict[str, Any]], Answer] = lambda _: says("3")
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                fake.requests.append({"path": self.path, **request})
-                fake.headers.append(self.headers)
-                code, body, headers = fake.answer(request)
-                content = body if isinstance(body, bytes) else json.dumps(body).encode()
-                self.send_response(code)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
-
-
-def says(text: str) -> Answer:
-    return 200, {"choices": [{"message": {"role": "assistant", "content": text}}]}, {}
-
 
 @pytest.fixture
 def fake() -> Iterator[Fake]:
-    made = Fake()
-    thread = threading.Thread(target=made.server.serve_forever, daemon=True)
-    thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    with serving() as made:
+        yield made
 
 
 def judge_at(fake: Fake, **changes: Any) -> LlmJudge:
-    return LlmJudge("small", fake.url, first_wait=0.01, **changes)
+    progress = changes.pop("progress", None)
+    return LlmJudge("small", Server(fake.url, **{"first_wait": 0.01, **changes}), progress=progress)
 
 
 def test_ratings_are_classes_and_equal_pairs_are_asked_once(fake: Fake) -> None:
@@ -142,14 +102,14 @@ def test_nobody_there_is_said(fake: Fake) -> None:
     url = fake.url
     fake.server.server_close()
     with pytest.raises(PersonalignError, match="gave no rating in 2 tries"):
-        LlmJudge("small", url, tries=2, first_wait=0.01, timeout=1).rate([("a", "b")])
+        LlmJudge("small", Server(url, tries=2, first_wait=0.01, timeout=1)).rate([("a", "b")])
 
 
 def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     judge = open_llm_judge("m")
-    assert (judge.url, judge.api_key, judge.name) == ("http://127.0.0.1:1/v1", "k", "llm:m")
+    assert (judge.server.url, judge.server.api_key, judge.name) == ("http://127.0.0.1:1/v1", "k", "llm:m")
     with pytest.raises(PersonalignError, match="name of a model"):
         open_llm_judge("")
     for url in ("myserver/v1", "127.0.0.1:8000/v1", "http://"):

@@ -1,7 +1,9 @@
 """A run on files, with LoRA: no test label leaks, the reference is checked, ablations do what Table 5 says."""
 
+import contextlib
 import json
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.fake_server import Answer, serving
 from tests.methods.made_runs import SilentReporter, prompter, tiny_model
 
 from personalign.data.formats import read_dialogues, write_dialogues
 from personalign.data.synthetic import generate, vocabulary
+from personalign.decoding.generation import DecodingSettings
+from personalign.decoding.plain import plain_generate
 from personalign.decoding.selection import choose
 from personalign.errors import PersonalignError
 from personalign.methods import pal
@@ -398,3 +403,52 @@ def test_made_prompts_know_the_made_models_words() -> None:
     loaded, made = tiny_model(), prompter()
     assert loaded.tokenizer.get_vocab() == made.tokenizer.get_vocab()
     assert loaded.tokenizer.unk_token_id not in made.reply_target("yes i have a dog .")
+
+
+# A server -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_through_a_server_leaves_the_same_replies_and_no_store(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server has the model of one stage at a time; the run says which it lacks, and goes on."""
+    local = PalRun(recipe(sources), tmp_path / "local", reporter=SilentReporter())
+    local.run()
+    asked = recipe(sources, "decoding.engine=openai")
+    remote = PalRun(asked, tmp_path / "remote", reporter=SilentReporter())
+    with serving() as fake:
+        monkeypatch.setenv("OPENAI_BASE_URL", fake.url)
+        fake.answer = lambda request: completion(
+            ModelStore(asked, tmp_path / "remote" / "models", reporter=SilentReporter()), request
+        )
+        for stage in ("stage1", "stage2"):
+            fake.listed = (200, {"data": [{"id": "other"}]}, {})
+            with pytest.raises(PersonalignError, match=f"has no model '{stage}', only other"):
+                remote.run()
+            fake.listed = (200, {"data": [{"id": stage}]}, {})
+            with contextlib.suppress(PersonalignError):
+                remote.run()
+        fake.listed = (200, {"data": [{"id": "stage1"}, {"id": "stage2"}]}, {})
+        remote.run()
+    for path in sorted((tmp_path / "local" / "predictions").iterdir()):
+        assert [row["response"] for row in rows_of(tmp_path / "remote", path.stem)] == [
+            row["response"] for row in rows_of(tmp_path / "local", path.stem)
+        ]
+    rejected = [(tmp_path / name / "rejected.jsonl").read_bytes() for name in ("local", "remote")]
+    assert rejected[0] == rejected[1]
+    assert not list((tmp_path / "remote" / "served").iterdir())
+
+
+ONE_AT_A_TIME = threading.Lock()
+
+
+def completion(store: ModelStore, request: dict[str, Any]) -> Answer:
+    settings = DecodingSettings(max_new_tokens=request["max_tokens"])
+    with ONE_AT_A_TIME:
+        loaded = store.open(request["model"])
+        [[grown]] = plain_generate(
+            loaded, [[request["prompt"]]], decoding=settings, end_ids=request["stop_token_ids"]
+        )
+    text = loaded.tokenizer.decode(grown.tokens, skip_special_tokens=True)
+    choice = {"text": text, "finish_reason": "stop" if grown.ended else "length"}
+    return 200, {"choices": [choice], "usage": {"completion_tokens": len(grown.tokens)}}, {}

@@ -22,6 +22,7 @@ from personalign.decoding.selection import (
     random_choice,
     selection_targets,
 )
+from personalign.decoding.served import Reply, ServedModel
 from personalign.models import LoadedModel, autocast
 from personalign.prompts import UNSELECTED, Prompter
 from personalign.trees import DialogueTree
@@ -73,11 +74,12 @@ def respond(
     turns: Callable[[Dialogue], Turns] = Dialogue.reply_indices,
     budget: int = 8192,
     progress: Callable[[int, int], None] | None = None,
+    served: ServedModel | None = None,
 ) -> list[Response]:
     """Answer the given turns of each dialogue from its true history; results in the order of dialogues and turns.
 
     `turns` gives the message indices to answer, all assistant turns by default. A dialogue's persona and history are
-    computed once for all its turns.
+    computed once for all its turns. With `served` a server continues the prompts, and `loaded` selects alone.
     """
     answered: dict[int, list[Response]] = {}
     wanted = [list(turns(dialogue)) for dialogue in dialogues]
@@ -85,17 +87,12 @@ def respond(
     for batch in _batches(prompter, dialogues, wanted, budget=budget):
         rows = [dialogues[index] for index in batch]
         row_turns = [wanted[index] for index in batch]
-        choices, grown = _answer(loaded, prompter, rows, row_turns, selection=selection, decoding=decoding)
-        for index, dialogue, at, chosen, replies in zip(batch, rows, row_turns, choices, grown, strict=True):
+        choices, texts = _answer(
+            loaded, prompter, rows, row_turns, selection=selection, decoding=decoding, served=served
+        )
+        for index, dialogue, at, chosen, replies in zip(batch, rows, row_turns, choices, texts, strict=True):
             answered[index] = [
-                Response(
-                    dialogue=dialogue.id,
-                    turn=turn,
-                    text=prompter.decode_reply(reply.tokens),
-                    choice=choice,
-                    ended=reply.ended,
-                    tokens=len(reply.tokens),
-                )
+                Response(dialogue.id, turn, reply.text, choice, reply.ended, reply.tokens)
                 for turn, choice, reply in zip(at, chosen, replies, strict=True)
             ]
             finished += len(at)
@@ -142,6 +139,7 @@ def without_persona(
     decoding: DecodingSettings,
     budget: int = 8192,
     progress: Callable[[int, int], None] | None = None,
+    served: ServedModel | None = None,
 ) -> list[list[str]]:
     """The model's replies under the no-persona prompt, per dialogue and assistant turn (PAL, section 2.2.1)."""
     wanted = [list(dialogue.reply_indices()) for dialogue in dialogues]
@@ -149,11 +147,10 @@ def without_persona(
     finished, total = 0, sum(map(len, wanted))
     for batch in _batches(prompter, dialogues, wanted, budget=budget):
         prompts = [[prompter.without_persona(dialogues[i], turn) for turn in wanted[i]] for i in batch]
-        grown = _continue(
-            loaded, prompter, prompts, decoding=decoding, names=_names(dialogues, wanted, batch)
-        )
-        for index, replies in zip(batch, grown, strict=True):
-            texts[index] = [prompter.decode_reply(reply.tokens) for reply in replies]
+        names = _names(dialogues, wanted, batch)
+        continued = _continue(loaded, prompter, prompts, decoding=decoding, names=names, served=served)
+        for index, replies in zip(batch, continued, strict=True):
+            texts[index] = [reply.text for reply in replies]
             finished += len(replies)
         if progress is not None:
             progress(finished, total)
@@ -168,7 +165,8 @@ def _answer(
     *,
     selection: Selection,
     decoding: DecodingSettings,
-) -> tuple[list[list[Choice | None]], list[list[Grown]]]:
+    served: ServedModel | None,
+) -> tuple[list[list[Choice | None]], list[list[Reply]]]:
     packed = loaded.plan.mode == "packed"
     forest = Forest(loaded.model, rows=len(dialogues), plan=loaded.plan) if packed else None
     with _inference(loaded):
@@ -181,8 +179,10 @@ def _answer(
             for dialogue, at, chosen in zip(dialogues, turns, choices, strict=True)
         ]
         names = _names(dialogues, turns, range(len(dialogues)))
-        grown = _continue(loaded, prompter, prompts, decoding=decoding, names=names, forest=forest)
-    return choices, grown
+        texts = _continue(
+            loaded, prompter, prompts, decoding=decoding, names=names, forest=forest, served=served
+        )
+    return choices, texts
 
 
 def choose_lines(
@@ -257,8 +257,29 @@ def _continue(
     decoding: DecodingSettings,
     names: Sequence[Sequence[str]],
     forest: Forest | None = None,
-) -> list[list[Grown]]:
+    served: ServedModel | None = None,
+) -> list[list[Reply]]:
     """Continue the prompts of each row; `forest` holds what has been computed of them."""
+    if served is not None:
+        flat = [prompt for row in prompts for prompt in row]
+        texts = iter(served.continue_(flat, [name for row in names for name in row]))
+        return [[next(texts) for _ in row] for row in prompts]
+    grown = _grow(loaded, prompter, prompts, decoding=decoding, names=names, forest=forest)
+    return [
+        [Reply(prompter.decode_reply(item.tokens), item.ended, len(item.tokens)) for item in row]
+        for row in grown
+    ]
+
+
+def _grow(
+    loaded: LoadedModel,
+    prompter: Prompter,
+    prompts: Sequence[Prompts],
+    *,
+    decoding: DecodingSettings,
+    names: Sequence[Sequence[str]],
+    forest: Forest | None,
+) -> list[list[Grown]]:
     keys = [name for row in names for name in row]
     if loaded.plan.mode != "packed":
         return plain_generate(loaded, prompts, decoding=decoding, end_ids=prompter.end_ids, keys=keys)

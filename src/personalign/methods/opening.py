@@ -15,7 +15,7 @@ from personalign.methods.recipe import PRETRAIN, Decoding, Selector
 from personalign.methods.selectors import open_scorer
 from personalign.methods.trained_selector import SELECTOR_FILES
 from personalign.models import LoadedModel, load_model
-from personalign.models.hub import hub_arguments
+from personalign.models.hub import hub_arguments, shipped_model
 from personalign.models.precision import Dtype
 from personalign.prompts import Prompter, PromptSettings
 
@@ -62,7 +62,7 @@ def open_model(source: str | Path, *, device: str = "auto", dtype: Dtype = "auto
     Raises PersonalignError for what cannot be found or loaded, a run that is not finished, a damaged
     `personalign.json`, and one written for other prompts than this version makes.
     """
-    place = _model_of_run(source)
+    place = _model_of_run(shipped_model(source))
     loaded = load_model(place, device=device, dtype=dtype, seed=seed)
     path = _card_path(place)
     if path is None:
@@ -91,7 +91,7 @@ def open_model(source: str | Path, *, device: str = "auto", dtype: Dtype = "auto
             share_of_none=card.share_of_none,
             seed=seed,
         ),
-        decoding=DecodingSettings(**card.decoding.model_dump(), seed=seed),
+        decoding=DecodingSettings(**card.decoding.model_dump(exclude={"engine"}), seed=seed),
         examples=card.examples,
     )
 

@@ -188,6 +188,9 @@ class Selector(Section):
 
 
 class Decoding(Section):
+    """`engine`: `openai` has a server continue the prompts, which knows each stage's model by the stage's name."""
+
+    engine: Literal["local", "openai"] = "local"
     strategy: Literal["greedy", "sample", "beam"] = "greedy"
     max_new_tokens: Positive = 40
     temperature: float = 1.0

@@ -115,9 +115,14 @@ def _check_lengths(recipe: Recipe, source: str) -> None:
     """Build the settings of prompts and decoding, which check their own values."""
     try:
         prompts = PromptSettings(language=recipe.language, **recipe.prompts.model_dump())
-        decoding = DecodingSettings(**recipe.decoding.model_dump(), seed=recipe.seed)
+        decoding = DecodingSettings(**recipe.decoding.model_dump(exclude={"engine"}), seed=recipe.seed)
     except PersonalignError as error:
         raise PersonalignError(f"{source}: {error}") from None
+    if recipe.decoding.engine == "openai" and decoding.strategy == "beam":
+        raise PersonalignError(
+            f"{source}: decoding.strategy is beam, which servers do not offer; write greedy or sample, or "
+            "decoding.engine: local"
+        )
     if decoding.max_new_tokens > prompts.reserve:
         raise PersonalignError(
             f"{source}: decoding.max_new_tokens is {decoding.max_new_tokens}, but prompts.reserve keeps only "

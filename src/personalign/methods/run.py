@@ -19,15 +19,15 @@ from personalign._ranks import ALONE, Ranks
 from personalign.data.dialogue import Dialogue
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Selection, SelectionScorer, without_persona
-from personalign.decoding.selection import labelled_line
+from personalign.decoding.served import ServedModel, open_served
 from personalign.errors import PersonalignError
-from personalign.evaluation.consistency import judge_consistency
 from personalign.evaluation.judge import Judge, SharedJudge
 from personalign.methods import pal
 from personalign.methods.cards import model_card
 from personalign.methods.judges import find_judge, open_judge
 from personalign.methods.labelling import label_parts, label_settings
-from personalign.methods.lineup import GOLD, aligned_from, compared_systems, final_stage
+from personalign.methods.lineup import aligned_from, compared_systems, final_stage
+from personalign.methods.measured import measured
 from personalign.methods.models import ModelStore
 from personalign.methods.parts import (
     TRIMMED,
@@ -64,7 +64,7 @@ from personalign.methods.steps import (
     plan,
     run_steps,
 )
-from personalign.methods.systems import Row, System, evaluate, gold_rows, predict
+from personalign.methods.systems import Row, System, predict
 from personalign.methods.tables import results_table
 from personalign.methods.trained_selector import SelectorLearner
 from personalign.models import LoadedModel
@@ -312,6 +312,7 @@ class PalRun:
         dialogues = self.parts()["align"]
         mine = self._ranks.share(dialogues)
         loaded = self._models.open(aligned_from(self.recipe))
+        served = self._served(aligned_from(self.recipe), "rejected")
         with self._reporter.task("Rejected replies", _turns(mine)) as advance:
             replies = without_persona(
                 loaded,
@@ -320,6 +321,7 @@ class PalRun:
                 decoding=self._decoding(),
                 budget=INFERENCE_BUDGET,
                 progress=_steps(advance),
+                served=served,
             )
         rows = self._ranks.merged(
             [
@@ -329,12 +331,14 @@ class PalRun:
         )
         if self._ranks.main:
             write_jsonl(self.folder / "rejected.jsonl", rows)
+        self._forget(served)
         return {"replies": _turns(dialogues)}
 
     def _predict(self, system: System) -> dict[str, Any]:
         loaded = self._models.open(system.stage)
         mine = self._ranks.share(self.parts()[system.part])
         selection, record = self._selection(system, loaded)
+        served = self._served(system.stage, f"predict:{system.name}")
         with self._reporter.task(f"Replies of {system.title}", _turns(mine)) as advance:
             answered = predict(
                 system,
@@ -345,6 +349,7 @@ class PalRun:
                 decoding=self._decoding(),
                 budget=INFERENCE_BUDGET,
                 progress=_steps(advance),
+                served=served,
             )
         of_dialogue: dict[str, list[Row]] = {dialogue.id: [] for dialogue in mine}
         for row in answered:
@@ -352,33 +357,19 @@ class PalRun:
         rows = list(chain.from_iterable(self._ranks.merged(list(of_dialogue.values()))))
         if self._ranks.main:
             write_jsonl(self._predictions(system.name), rows)
+        self._forget(served)
         return {"turns": len(rows), **record}
 
     def _results(self) -> dict[str, Any]:
         recipe = self.recipe
         judges = {name: self._judge(name) for name in recipe.evaluation.judges}
-        systems = [(System("gold", GOLD, "", "unselected"), gold_rows(self.parts()["test"]))]
-        systems += [
-            (system, _read_rows(self._predictions(system.name))) for system in compared_systems(recipe)
-        ]
-        results: dict[str, Any] = {}
-        with self._reporter.task("Judging" if judges else "Measuring", len(systems)) as advance:
-            for system, rows in systems:
-                results[system.name] = {
-                    "title": system.title,
-                    "part": system.part,
-                    **evaluate(
-                        rows,
-                        judges,
-                        language=recipe.language,
-                        bootstrap=recipe.evaluation.bootstrap,
-                        seed=recipe.seed,
-                    ),
-                }
-                advance(1)
-        if recipe.data.synthetic is not None:
-            for name in ("pal_swapped", "pal_shuffled"):
-                results[name]["old_persona"] = self._against_old_persona(name, judges)
+        results = measured(
+            recipe,
+            lambda name: _read_rows(self._predictions(name)),
+            self.parts()["test"],
+            judges,
+            reporter=self._reporter,
+        )
         if self._ranks.main:
             write_json(self.folder / "results.json", results)
             write_text(self.folder / "table.md", results_table(results))
@@ -406,7 +397,27 @@ class PalRun:
         return self.folder / "predictions" / f"{name}.jsonl"
 
     def _decoding(self) -> DecodingSettings:
-        return DecodingSettings(**self.recipe.decoding.model_dump(), seed=self.recipe.seed)
+        return DecodingSettings(**self.recipe.decoding.model_dump(exclude={"engine"}), seed=self.recipe.seed)
+
+    def _served(self, stage: str, step: str) -> ServedModel | None:
+        """The stage's model where a server has it, with what it answered before the step was interrupted."""
+        if self.recipe.decoding.engine == "local":
+            return None
+        name = f"{step.replace(':', '-')}-{self._fingerprint(step)[:12]}-{self._ranks.rank}.jsonl"
+        return open_served(
+            stage,
+            decoding=self._decoding(),
+            end_ids=self.prompter().end_ids,
+            store=self.folder / "served" / name,
+        )
+
+    def _forget(self, served: ServedModel | None) -> None:
+        """What a server answered stands in the step's own file by now."""
+        if served is not None:
+            served.store.unlink(missing_ok=True)
+
+    def _fingerprint(self, step: str) -> str:
+        return next(item.fingerprint for item in self.plan() if item.step.name == step)
 
     def _rejected_replies(self) -> list[list[str]]:
         rows = {row["dialogue"]: row["replies"] for row in _read_rows(self.folder / "rejected.jsonl")}
@@ -470,11 +481,10 @@ class PalRun:
             shutil.rmtree(checkpoints, ignore_errors=True)
 
     def _checkpoints(self, stage: str) -> Path:
-        fingerprint = next(item.fingerprint for item in self.plan() if item.step.name == stage)
         return checkpoint_folder(
             self.folder,
             stage,
-            fingerprint,
+            self._fingerprint(stage),
             resume=self._resume,
             say=self._reporter.say,
             ranks=self._ranks,
@@ -543,24 +553,6 @@ class PalRun:
             stop, replies, self.prompter(), dropped=pal.Dropped(), only_labelled=True
         )
         return pal.with_reference(reference, grow(examples, budget=INFERENCE_BUDGET), budget=INFERENCE_BUDGET)
-
-    def _against_old_persona(self, system: str, judges: dict[str, Judge]) -> dict[str, float]:
-        """Replies under another persona, against the line of the persona that the dialogue was written for.
-
-        The share of turns that need a line on which the reply entails the old one, per judge.
-        """
-        rows = {(row["dialogue"], row["turn"]): row for row in _read_rows(self._predictions(system))}
-        asked = [
-            (rows[dialogue.id, turn]["response"], [dialogue.persona[line]])
-            for dialogue in self.parts()["test"]
-            for turn in dialogue.reply_indices()
-            if (line := labelled_line(dialogue, turn)) is not None
-        ]
-        responses, lines = [reply for reply, _ in asked], [line for _, line in asked]
-        return {
-            name: judge_consistency(judge, responses, lines).entail_rate().figure()
-            for name, judge in judges.items()
-        }
 
 
 def _turns(dialogues: Sequence[Dialogue]) -> int:

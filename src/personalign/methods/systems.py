@@ -10,6 +10,7 @@ from personalign.data.dialogue import Dialogue
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Response, Selection, respond
 from personalign.decoding.selection import Strategy
+from personalign.decoding.served import ServedModel
 from personalign.evaluation.answers import Answers, Question, Reply
 from personalign.evaluation.judge import Judge
 from personalign.evaluation.metrics import METRICS, PAL_TEXT, missing
@@ -58,6 +59,7 @@ def predict(
     decoding: DecodingSettings,
     budget: int,
     progress: Callable[[int, int], None] | None = None,
+    served: ServedModel | None = None,
 ) -> list[Row]:
     """Decode every assistant turn and score its gold reply under the same prompt; one row per turn."""
     responses = respond(
@@ -68,6 +70,7 @@ def predict(
         decoding=decoding,
         budget=budget,
         progress=progress,
+        served=served,
     )
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
     gold = _gold_scores(loaded, prompter, by_id, responses, budget=budget)

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from personalign.errors import PersonalignError
-from personalign.models.hub import hub_arguments
+from personalign.models.hub import hub_arguments, shipped_model
 from personalign.models.precision import Dtype, Precision, choose_device, choose_precision
 from personalign.models.selftest import plan_for
 from personalign.trees import ScoringPlan
@@ -138,6 +138,7 @@ def load_tokenizer(source: str | Path) -> Any:
 
 def _checked(source: str | Path) -> str:
     """The source as text. A hub id has at most one slash; anything else that is no folder is a mistake."""
+    source = shipped_model(source)
     text = os.path.expanduser(str(source))
     if not Path(text).is_dir() and (isinstance(source, Path) or not HUB_ID.fullmatch(text) or text[0] == "."):
         raise PersonalignError(f"'{source}' is neither a folder nor a hub id such as 'openai-community/gpt2'")
