@@ -227,8 +227,28 @@ def test_ablations_are_steps_left_out(
 )
 def test_ablations_run_to_their_table(sources: Path, tmp_path: Path, ablation: str) -> None:
     records = PalRun(recipe(sources, f"ablation={ablation}"), tmp_path, reporter=SilentReporter()).run()
-    assert records["results"]["systems"][-1] == "pal_oracle"
+    assert records["results"]["systems"][-2:] == ["pal_oracle", "selected_line"]
     assert (tmp_path / "table.md").is_file()
+
+
+def test_the_selected_line_itself_is_a_row_of_the_table(finished: tuple[PalRun, dict[str, Any]]) -> None:
+    results = json.loads((finished[0].folder / "results.json").read_text(encoding="utf-8"))
+    verbatim, replies = results["selected_line"], results["pal_predicted"]
+    for name in ("share_none", "selection/accuracy", "selection/recall@1"):
+        assert verbatim[name] == replies[name]
+    assert verbatim["turns"] == replies["turns"]
+    assert "ppl/token" not in verbatim
+    assert "| the selected line itself |" in (finished[0].folder / "table.md").read_text(encoding="utf-8")
+
+
+def test_a_run_answers_by_the_strategies_that_are_asked_for(sources: Path, tmp_path: Path) -> None:
+    few = names(sources, tmp_path, "evaluation.strategies=[predicted, oracle]")
+    assert [name for name in few if name.startswith("predict:pal_")] == [
+        "predict:pal_predicted",
+        "predict:pal_oracle",
+    ]
+    with pytest.raises(PersonalignError, match=r"evaluation\.strategies lacks predicted"):
+        recipe(sources, "evaluation.strategies=[oracle]")
 
 
 def test_without_pairs_trains_on_gold_replies(

@@ -4,6 +4,9 @@ from personalign.decoding.selection import Strategy
 from personalign.methods.recipe import Recipe
 from personalign.methods.systems import System
 
+VERBATIM = "the selected line itself"
+"""What repeating the line that PAL selected would score, with PAL's own reply where it selected none."""
+
 GOLD = "gold replies"
 """The title of their row in every table."""
 
@@ -35,7 +38,11 @@ def compared_systems(recipe: Recipe) -> list[System]:
         systems.append(System("finetuning_longer", "fine-tuning, longer", "finetuning_longer", "unselected"))
     if final == "stage2" and aligned_from(recipe) == "stage1":
         systems.append(System("stage1", "PAL stage 1", "stage1", "predicted"))
-    systems += [System(f"pal_{strategy}", title, final, strategy) for strategy, title in _TITLES.items()]
+    systems += [
+        System(f"pal_{strategy}", title, final, strategy)
+        for strategy, title in _TITLES.items()
+        if strategy in recipe.evaluation.strategies
+    ]
     if recipe.data.synthetic is None:
         return systems
     if recipe.stages.finetuning is not None:

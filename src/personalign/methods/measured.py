@@ -7,7 +7,7 @@ from personalign.data.dialogue import Dialogue
 from personalign.decoding.selection import labelled_line
 from personalign.evaluation.consistency import judge_consistency
 from personalign.evaluation.judge import Judge
-from personalign.methods.lineup import GOLD, compared_systems
+from personalign.methods.lineup import GOLD, VERBATIM, compared_systems
 from personalign.methods.recipe import Recipe
 from personalign.methods.steps import Reporter
 from personalign.methods.systems import Row, System, evaluate, gold_rows
@@ -24,6 +24,9 @@ def measured(
     """Results by system, the gold replies first; `rows_of` gives what a system predicted."""
     systems = [(System("gold", GOLD, "", "unselected"), gold_rows(test))]
     systems += [(system, rows_of(system.name)) for system in compared_systems(recipe)]
+    if recipe.data.synthetic is None:
+        verbatim = System("selected_line", VERBATIM, "", "predicted")
+        systems.append((verbatim, [_repeating_its_line(row) for row in rows_of("pal_predicted")]))
     results: dict[str, Any] = {}
     with reporter.task("Judging" if judges else "Measuring", len(systems)) as advance:
         for system, rows in systems:
@@ -43,6 +46,13 @@ def measured(
         for name in ("pal_swapped", "pal_shuffled"):
             results[name]["old_persona"] = _against_old_persona(rows_of(name), test, judges)
     return results
+
+
+def _repeating_its_line(row: Row) -> Row:
+    """Without what was measured of the gold reply under the model's own prompt."""
+    said = row["response"] if row["selected"] is None else row["persona"][row["selected"]]
+    kept = {name: value for name, value in row.items() if name not in ("gold_nll", "gold_tokens")}
+    return {**kept, "system": "selected_line", "response": said}
 
 
 def _against_old_persona(

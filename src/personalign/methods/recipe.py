@@ -204,8 +204,15 @@ class Evaluation(Section):
     """`judges`: `oracle` (synthetic corpus), or folders / hub ids of NLI judges; the first one stops stage 2.
 
     A recipe on files must name its judges, or none: the oracle knows the synthetic corpus alone. `judge_dtype` is what
-    NLI judges compute in.
+    NLI judges compute in. `strategies` are the ways of selecting (PAL, Figure 3) that the final model answers by.
     """
+
+    strategies: tuple[Literal["predicted", "random", "unselected", "oracle"], ...] = (
+        "predicted",
+        "random",
+        "unselected",
+        "oracle",
+    )
 
     judges: tuple[str, ...] = ("oracle",)
     judge_dtype: Literal["auto", "float32", "bfloat16"] = "float32"

@@ -38,6 +38,10 @@ def _check_words(recipe: Recipe, source: str) -> None:
 
 
 def _check_judges(recipe: Recipe, source: str) -> None:
+    if "predicted" not in recipe.evaluation.strategies:
+        raise PersonalignError(
+            f"{source}: evaluation.strategies lacks predicted, which the model that is published selects by; add it"
+        )
     judges = recipe.evaluation.judges
     if recipe.data.files is not None and "judges" not in recipe.evaluation.model_fields_set:
         raise PersonalignError(
