@@ -36,6 +36,12 @@ def _fixed_seeds() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_verdicts(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Verdicts of judges that tests make are no user's."""
+    os.environ["PERSONALIGN_CACHE"] = str(tmp_path_factory.mktemp("verdicts"))
+
+
 @pytest.fixture(scope="session")
 def personalign_data() -> Path:
     """The folder of real dialogue files."""

@@ -132,6 +132,12 @@ def test_reading_it_again_changes_nothing(scorer: TrainedScorer, tmp_path: Path)
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.fixture
+def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("personalign.methods.trained_selector._FEWEST_STEPS", 10)
+
+
+@pytest.mark.usefixtures("_few_steps")
 def test_one_seed_gives_one_selector_and_leaves_the_generator_alone() -> None:
     torch.manual_seed(3)
     expected = torch.rand(1)
@@ -145,6 +151,7 @@ def test_one_seed_gives_one_selector_and_leaves_the_generator_alone() -> None:
     assert not np.array_equal(first(dialogue, turns), other(dialogue, turns))
 
 
+@pytest.mark.usefixtures("_few_steps")
 def test_progress_meets_the_announced_steps() -> None:
     learner = SelectorLearner([talk(nth) for nth in range(40)], WordEncoder(), language="en")
     calls: list[None] = []

@@ -24,7 +24,7 @@ from personalign.errors import PersonalignError
 from personalign.evaluation.judge import Judge, SharedJudge
 from personalign.methods import pal
 from personalign.methods.cards import model_card
-from personalign.methods.judges import find_judge, open_judge
+from personalign.methods.judges import find_judge, open_judge, with_cache
 from personalign.methods.labelling import label_parts, label_settings
 from personalign.methods.lineup import aligned_from, compared_systems, final_stage
 from personalign.methods.measured import measured
@@ -537,7 +537,8 @@ class PalRun:
     def _judge(self, name: str) -> Judge:
         recipe = self.recipe
         judge = open_judge(name, language=recipe.language, dtype=recipe.evaluation.judge_dtype)
-        return judge if self._ranks.count == 1 else SharedJudge(judge, self._ranks)
+        # Kept verdicts are those that a report on the run asks for next.
+        return with_cache(judge) if self._ranks.count == 1 else SharedJudge(judge, self._ranks)
 
     def _held_out_pairs(self, loaded: LoadedModel) -> dict[str, float]:
         """DPO's loss and pair accuracy on pairs of the stopping part, against the model that stage 2 began from."""
