@@ -1,6 +1,6 @@
 """Who finds the labelled line? Every selector on the test part of a finished run, as a Markdown table.
 
-python benchmarks/selectors.py runs/pal-personachat-small
+python benchmarks/find_the_line.py runs/pal-personachat-small
 
 `line`: share of the turns labelled with a line whose labelled line got the highest score of all lines, with a 95 %
 interval by dialogue. `needed`, `all`: share of the labelled turns, and of all, on which the right line, or rightly none,
