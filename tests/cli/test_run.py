@@ -470,7 +470,7 @@ def check_chinese(folder: Path, until: str) -> None:
     [
         (
             ["run", "quickstrat"],
-            "'quickstrat' is neither a file nor a shipped recipe (did you mean quickstart?); shipped are backbone-xpersona-zh, pal-",
+            "'quickstrat' is neither a file nor a shipped recipe (did you mean quickstart?); shipped are ",
         ),
         (
             ["run", "quickstart", "--set", "stages.stge1.epochs=1"],
