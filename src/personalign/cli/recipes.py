@@ -88,6 +88,7 @@ def copy_recipe(
 
     The copy says what it was copied from, and that it was not measured.
     """
+    from personalign.methods.recipe import PRETRAIN
     from personalign.methods.shipped import recipe_text, shipped_recipes
 
     text = recipe_text(name)
@@ -98,7 +99,7 @@ def copy_recipe(
     if path.exists():
         raise PersonalignError(f"{path} exists already; name another file")
     write_text(path, _own(text, name=path.stem, of=name))
-    command = "pretrain" if yaml.safe_load(text).get("method") == "pretrain" else "run"
+    command = "pretrain" if yaml.safe_load(text).get("method") == PRETRAIN else "run"
     output_console().print(f"{path} written; run it with: personalign {command} {path}")
     if json:
         emit_json({"name": name, "path": path})

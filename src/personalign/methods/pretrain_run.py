@@ -37,11 +37,9 @@ from personalign.methods.pretraining import (
 from personalign.methods.recipe import Selector, recipe_yaml
 from personalign.methods.selecting import Calibration, calibrated
 from personalign.methods.steps import Planned, Reporter, Step, alone_in, checkpoint_folder, plan, run_steps
-from personalign.models import LoadedModel, autocast
+from personalign.models import LoadedModel
 from personalign.prompts import Prompter, PromptSettings
 from personalign.training.examples import Example, grow
-from personalign.training.step import forward_trees
-from personalign.trees import batches_under
 
 # Padded tokens of a batch without gradients.
 _BUDGET = 8192
@@ -246,17 +244,9 @@ def _other_side(dialogue: Dialogue) -> Dialogue | None:
 
 def _mean_nll(loaded: LoadedModel, examples: Sequence[Example]) -> float:
     """Nats per target token."""
-    trees = grow(examples, budget=_BUDGET)
-    total = tokens = 0.0
-    loaded.model.eval()
-    with torch.no_grad(), autocast(loaded.precision):
-        for indices in batches_under(trees, length=len, budget=_BUDGET):
-            batch, log_probs = forward_trees(
-                loaded.model, [trees[index] for index in indices], plan=loaded.plan
-            )
-            total -= float(batch.branch_sums(log_probs).sum())
-            tokens += float(batch.branch_lengths().sum())
-    return total / max(1.0, tokens)
+    scored = pal.with_reference(loaded, grow(examples, budget=_BUDGET), budget=_BUDGET)
+    total = -sum(float(tree.reference.sum()) for tree in scored if tree.reference is not None)
+    return total / max(1, sum(len(path.target) for example in examples for path in example.paths))
 
 
 def _losses(journal: Path) -> list[dict[str, float]]:
