@@ -129,21 +129,27 @@ def gold_alone(dialogues: Iterable[Dialogue], prompter: Prompter, *, dropped: Dr
     return persona_aware_learning(dialogues, prompter, dropped=dropped, ablation="only_generation")
 
 
-def with_reference(loaded: LoadedModel, trees: Sequence[GrownTree], *, budget: int) -> list[GrownTree]:
-    """Score every branch once with the model as it is now, the reference of stage 2; same packing, same dtype."""
-    scored: dict[int, GrownTree] = {}
+def branch_scores(
+    loaded: LoadedModel, trees: Sequence[GrownTree], *, budget: int
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Log-probability and number of tokens of every branch of each tree under the model as it is now, on the CPU."""
+    scored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     loaded.model.eval()
     with torch.no_grad(), autocast(loaded.precision):
         for indices in batches_under(trees, length=len, budget=budget):
             held = [trees[index] for index in indices]
             batch, log_probs = forward_trees(loaded.model, held, plan=loaded.plan)
-            sums = batch.branch_sums(log_probs).cpu()
-            parts = torch.split(sums, [len(tree.tree.branches) for tree in held])
-            scored.update(
-                (index, tree.with_reference(part))
-                for index, tree, part in zip(indices, held, parts, strict=True)
-            )
+            sizes = [len(tree.tree.branches) for tree in held]
+            sums, lengths = batch.branch_sums(log_probs).cpu(), batch.branch_lengths().cpu()
+            parts = zip(torch.split(sums, sizes), torch.split(lengths, sizes), strict=True)
+            scored.update(zip(indices, parts, strict=True))
     return [scored[index] for index in range(len(trees))]
+
+
+def with_reference(loaded: LoadedModel, trees: Sequence[GrownTree], *, budget: int) -> list[GrownTree]:
+    """Score every branch once with the model as it is now, the reference of stage 2; same packing, same dtype."""
+    scores = branch_scores(loaded, trees, budget=budget)
+    return [tree.with_reference(sums) for tree, (sums, _) in zip(trees, scores, strict=True)]
 
 
 def check_reference(loaded: LoadedModel, trees: Sequence[GrownTree], *, budget: int) -> float:
@@ -155,12 +161,13 @@ def check_reference(loaded: LoadedModel, trees: Sequence[GrownTree], *, budget: 
     if not trees:
         return 0.0
     held = [trees[index] for index in batches_under(trees, length=len, budget=budget)[0]]
-    loaded.model.eval()
-    with torch.no_grad(), autocast(loaded.precision):
-        batch, log_probs = forward_trees(loaded.model, held, plan=loaded.plan)
-    now = batch.branch_sums(log_probs).cpu()
-    reference = torch.cat([tree.reference for tree in held if tree.reference is not None])
-    largest = float(((now - reference).abs() / batch.branch_lengths().cpu()).max())
+    gaps = [
+        ((now - tree.reference).abs() / lengths).max()
+        for tree, (now, lengths) in zip(held, branch_scores(loaded, held, budget=budget), strict=True)
+        if tree.reference is not None
+    ]
+    # Of tensors, since Python's max may pass over what is not a number.
+    largest = float(torch.stack(gaps).max())
     bound = LARGEST_LOG_RATIO[loaded.precision.dtype]
     if not largest <= bound:
         raise PersonalignError(

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from personalign.data.dialogue import Dialogue
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Response, Selection, respond
@@ -15,12 +13,11 @@ from personalign.evaluation.answers import Answers, Question, Reply
 from personalign.evaluation.judge import Judge
 from personalign.evaluation.metrics import METRICS, PAL_TEXT, missing
 from personalign.evaluation.significance import estimate
+from personalign.methods.pal import branch_scores
 from personalign.methods.recipe import Language
-from personalign.models import LoadedModel, autocast
+from personalign.models import LoadedModel
 from personalign.prompts import UNSELECTED, Prompter
 from personalign.training.examples import Example, Path, grow
-from personalign.training.step import forward_trees
-from personalign.trees import batches_under
 
 Row = dict[str, Any]
 _PLAIN = (
@@ -212,15 +209,8 @@ def _gold_scores(
         target = prompter.reply_target(dialogue.messages[response.turn].content)
         examples.append(Example(dialogue.id, response.turn, (Path("reply", prompt, target),)))
     trees = grow(examples, budget=budget)
-    scores: dict[tuple[str, int], tuple[float, int]] = {}
-    loaded.model.eval()
-    with torch.no_grad(), autocast(loaded.precision):
-        for indices in batches_under(trees, length=len, budget=budget):
-            held = [trees[index] for index in indices]
-            batch, log_probs = forward_trees(loaded.model, held, plan=loaded.plan)
-            sums = iter(batch.branch_sums(log_probs).tolist())
-            lengths = iter(batch.branch_lengths().tolist())
-            for tree in held:
-                for example in tree.examples:
-                    scores[example.key] = (-next(sums), next(lengths))
-    return scores
+    return {
+        example.key: (-log_prob, length)
+        for tree, (sums, lengths) in zip(trees, branch_scores(loaded, trees, budget=budget), strict=True)
+        for example, log_prob, length in zip(tree.examples, sums.tolist(), lengths.tolist(), strict=True)
+    }

@@ -1,0 +1,137 @@
+"""Every run behind `pal-personachat-small` in docs/results.md: three seeds, PAL's ablations, and variants of one seed.
+
+    python benchmarks/proof.py FOLDER [--jobs 2] [--only NAME ...] [--list]
+
+Runs the recipe into FOLDER/NAME, one run after the other or, with `--jobs`, several at a time. What is done is not
+done again, so it may be interrupted and started once more. Seeds 2 and 3 start from the backbone of seed 1; an
+ablation or a variant begins as a copy of the run of its seed and repeats the steps that differ. The output of each run
+is in FOLDER/NAME.log.
+Then `personalign report FOLDER/seed-1 FOLDER/seed-2 FOLDER/seed-3` has the tables, with t-tests over the seeds.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+RECIPE = "pal-personachat-small"
+SEEDS = (1, 2, 3)
+ABLATIONS = ("without_mix", "without_alignment", "only_selection", "only_generation", "without_pairs")
+PREDICTED = "evaluation.strategies=[predicted]"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One run: its name, the run it begins as a copy of, and what it changes."""
+
+    name: str
+    seed: int
+    base: str | None = None
+    changes: tuple[str, ...] = ()
+
+    def assignments(self, folder: Path) -> list[str]:
+        shared = [
+            f"backbone.name={folder / 'seed-1' / 'models' / 'backbone'}",
+            "backbone.scratch=null",
+            "stages.copying=null",
+            "stages.pretrain=null",
+        ]
+        return [f"seed={self.seed}", *(shared if self.seed != 1 else []), *self.changes]
+
+
+def arms() -> list[list[Arm]]:
+    """In phases: each needs those before it."""
+    ablated = [
+        Arm(f"seed-{seed}-{name}", seed, f"seed-{seed}", (f"ablation={name}", PREDICTED))
+        for seed in SEEDS
+        for name in ABLATIONS
+    ]
+
+    def variant(name: str, *changes: str, base: str | None = "seed-1") -> Arm:
+        return Arm(name, 1, base, (*changes, PREDICTED))
+
+    variants = [
+        variant("without-sft", "stages.stage2.sft_weight=0"),
+        variant("selector-lm", "selector.kind=lm"),
+        variant("selector-encoder", "selector.kind=encoder"),
+        variant("selector-encoder-untold", "selector.kind=encoder-untold"),
+        variant("shuffled", "stages.finetuning.batches=shuffled", "stages.stage1.batches=shuffled"),
+        # These two have a backbone of their own.
+        variant("paper-template", "prompts.template=paper", base=None),
+        variant("gpt2-shape", "backbone.scratch.shape=gpt2", base=None),
+    ]
+    return [[Arm("seed-1", 1)], [Arm(f"seed-{seed}", seed) for seed in SEEDS[1:]], ablated, variants]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="runs at a time; give each OMP_NUM_THREADS of its own"
+    )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these runs alone")
+    parser.add_argument("--list", action="store_true", help="print the names and what each changes")
+    options = parser.parse_args()
+    known = [arm for phase in arms() for arm in phase]
+    if unknown := set(options.only or ()) - {arm.name for arm in known}:
+        print(
+            f"error: there is no run {', '.join(sorted(unknown))}; --list prints those there are",
+            file=sys.stderr,
+        )
+        return 2
+    folder = options.folder.resolve()
+    if options.list:
+        for arm in known:
+            print(f"{arm.name:28} {' '.join(arm.assignments(folder))}")
+        return 0
+    folder.mkdir(parents=True, exist_ok=True)
+    failed: list[str] = []
+    for phase in arms():
+        chosen = [arm for arm in phase if not options.only or arm.name in options.only]
+        with ThreadPoolExecutor(max_workers=options.jobs) as pool:
+            codes = pool.map(lambda arm: _run(arm, folder), chosen)
+            failed += [arm.name for arm, code in zip(chosen, codes, strict=True) if code]
+        if failed:
+            print(f"error: {', '.join(failed)} did not finish; see the logs in {folder}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _run(arm: Arm, folder: Path) -> int:
+    """Run or go on with it; the exit status."""
+    place = folder / arm.name
+    if arm.base is not None and not place.exists():
+        base = folder / arm.base
+        if not base.is_dir():
+            print(
+                f"{arm.name}: needs the run {arm.base}, which is not in {folder}", file=sys.stderr, flush=True
+            )
+            return 1
+        # Whole or not at all: a copy that was cut short would be gone on with.
+        part = place.with_name(f"{arm.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(base, part, ignore=shutil.ignore_patterns(".lock", "report"))
+        part.rename(place)
+    command = [sys.executable, "-m", "personalign", "run", RECIPE, "--out", str(place), "--resume"]
+    command += [word for assignment in arm.assignments(folder) for word in ("--set", assignment)]
+    start = time.monotonic()
+    code = _logged(command, folder / f"{arm.name}.log")
+    print(f"{arm.name}: {'done' if code == 0 else f'exit status {code}'}, {(time.monotonic() - start) / 60:.0f} minutes",
+          flush=True)  # fmt: skip
+    return code
+
+
+def _logged(command: Sequence[str], log: Path) -> int:
+    with log.open("a", encoding="utf-8") as out:
+        return subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
