@@ -1,4 +1,6 @@
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -166,3 +168,22 @@ def test_a_metric_that_one_system_has_says_what_the_other_lacks() -> None:
     found = evaluate({"ranked": [ranked], "bad": [BAD]}, metrics=METRICS)
     assert "hits@1" in found.scores["ranked"]
     assert found.left_out == {"hits@1": "bad lacks 'rank' in every prediction"}
+
+
+def test_progress_is_told_of_every_piece_of_work() -> None:
+    shown: dict[str, list[int]] = {}
+
+    @contextmanager
+    def progress(description: str, *, total: int) -> Iterator[Callable[[int], None]]:
+        shown[description] = [total, 0]
+
+        def advance(pieces: int) -> None:
+            shown[description][1] += pieces
+
+        yield advance
+
+    metrics = find_metrics(["f1/convai2", "length/tokens", "selection/accuracy"])
+    found = evaluate({"a": [GOOD], "b": [BAD]}, metrics=metrics, against="b", progress=progress)
+    # Neither system selects: nothing of that is tested.
+    assert len(found.differences["a"]) == 2
+    assert shown == {"measuring": [6, 6], "testing": [2, 2]}

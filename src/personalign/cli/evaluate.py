@@ -83,14 +83,13 @@ def evaluate(
     check_choices(given, against=against, part=part)
     coherence = opened_coherence_judge(coherence_judge)
     systems, _ = judged_by(judge, given, chosen, coherence=coherence)
-    with progress("measuring", total=len(systems) * len(chosen)) as advance:
-        found = evaluate_systems(
-            systems,
-            metrics=chosen,
-            against=against,
-            settings=Settings(samples=samples, seed=seed, level=level, part=part),
-            tell=lambda _: advance(1),
-        )
+    found = evaluate_systems(
+        systems,
+        metrics=chosen,
+        against=against,
+        settings=Settings(samples=samples, seed=seed, level=level, part=part),
+        progress=progress,
+    )
     if not any(found.scores.values()):
         print_left_out(found)
         raise PersonalignError("none of the metrics can be computed of these predictions")

@@ -144,23 +144,28 @@ def report(
     systems, opened = judged_by(
         next(iter(names), None), systems, [*chosen, METRICS["c_score/max"]], dtype=dtype, coherence=coherence
     )
-    with progress("measuring", total=len(systems) * len(chosen)) as advance:
-        found = evaluate(
-            systems,
-            metrics=chosen,
-            against=against,
-            reference=GOLD,
-            bounds=bounds,
-            settings=settings,
-            tell=lambda _: advance(1),
-        )
+    found = evaluate(
+        systems,
+        metrics=chosen,
+        against=against,
+        reference=GOLD,
+        bounds=bounds,
+        settings=settings,
+        progress=progress,
+    )
     asking = [metric for metric in chosen if "judge" in metric.needs]
     further: dict[str, Evaluation] = {}
     for name in names[1:] if asking else []:
         again, other = judged_by(name, systems, asking, dtype=dtype)
         assert other is not None
         further[other.name] = evaluate(
-            again, metrics=asking, against=against, reference=GOLD, bounds=bounds, settings=settings
+            again,
+            metrics=asking,
+            against=against,
+            reference=GOLD,
+            bounds=bounds,
+            settings=settings,
+            progress=progress,
         )
     sections.append(reporting.selection_section(found))
     sections.append(differences_section(found, judge=None if opened is None else opened.name))

@@ -1,8 +1,9 @@
 """Score systems on the same turns: every metric with its interval, and systems against one of them with tests."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from personalign.errors import PersonalignError
 from personalign.evaluation.answers import Answers
@@ -22,7 +23,17 @@ from personalign.evaluation.sums import Sums
 
 Part = Literal["all", "needs_line", "needs_none"]
 Test = Literal["t-test over seeds", "randomisation", "paired bootstrap"]
-Tell = Callable[[str], None]
+
+
+class Progress(Protocol):
+    """What shows a person how far work is: called with its name and size, it is told of every piece that is done."""
+
+    def __call__(self, description: str, *, total: int) -> AbstractContextManager[Callable[[int], None]]: ...
+
+
+def unseen(description: str, *, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """Progress that nobody watches."""
+    return nullcontext(lambda pieces: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +102,13 @@ def evaluate(
     reference: str | None = None,
     bounds: Collection[str] = (),
     settings: Settings = Settings(),
-    tell: Tell | None = None,
+    progress: Progress = unseen,
 ) -> Evaluation:
     """Score every system, each given as its answers of one seed or several, all on the same turns.
 
     `metrics` None: all that are computed by default. A metric is left out for systems that lack what it needs.
-    `reference`: a system, such as the gold replies, that is scored and not tested; `bounds`: see `Evaluation`. `tell` is
-    called with what comes next, once per system and metric.
+    `reference`: a system, such as the gold replies, that is scored and not tested; `bounds`: see `Evaluation`.
+    `progress` is asked once for measuring, by system and metric, and once for testing, by difference.
 
     Raises PersonalignError where systems answer different turns, or `against` is none of them.
     """
@@ -106,31 +117,31 @@ def evaluate(
     scores: dict[str, dict[str, Score]] = {name: {} for name in systems}
     measured: dict[str, dict[str, list[Sums]]] = {}
     lacks: dict[str, dict[str, str]] = {}
-    for metric in chosen:
-        for name, seeds in systems.items():
-            if tell is not None:
-                tell(f"{name}: {metric.name}")
-            lacking = next(filter(None, (missing(answers, metric) for answers in seeds)), [])
-            if lacking:
-                lacks.setdefault(metric.name, {})[name] = NEEDS[lacking[0]]
-                continue
-            sums = [metric.measure(answers).of(kept) for answers in seeds]
-            measured.setdefault(metric.name, {})[name] = sums
-            found = estimate(
-                sums,
-                groups,
-                interval=metric.interval,
-                samples=settings.samples,
-                seed=settings.seed,
-                level=settings.level,
-            )
-            # Few dialogues have a wide jackknife, which knows nothing of what a share can be.
-            least, most = metric.limits
-            within = replace(found, low=max(found.low, least), high=min(found.high, most))
-            scores[name][printed_name(metric, seeds[0].language)] = Score(
-                within,
-                tuple(one.figure() for one in sums),
-            )
+    with progress("measuring", total=len(chosen) * len(systems)) as advance:
+        for metric in chosen:
+            for name, seeds in systems.items():
+                advance(1)
+                lacking = next(filter(None, (missing(answers, metric) for answers in seeds)), [])
+                if lacking:
+                    lacks.setdefault(metric.name, {})[name] = NEEDS[lacking[0]]
+                    continue
+                sums = [metric.measure(answers).of(kept) for answers in seeds]
+                measured.setdefault(metric.name, {})[name] = sums
+                found = estimate(
+                    sums,
+                    groups,
+                    interval=metric.interval,
+                    samples=settings.samples,
+                    seed=settings.seed,
+                    level=settings.level,
+                )
+                # Few dialogues have a wide jackknife, which knows nothing of what a share can be.
+                least, most = metric.limits
+                within = replace(found, low=max(found.low, least), high=min(found.high, most))
+                scores[name][printed_name(metric, seeds[0].language)] = Score(
+                    within,
+                    tuple(one.figure() for one in sums),
+                )
     compared = {name: seeds for name, seeds in systems.items() if name != reference and name not in bounds}
     differences: dict[str, dict[str, Difference]] = {}
     test_samples = 0
@@ -139,7 +150,13 @@ def evaluate(
         # The least p of one test is 1 / (samples + 1): with fewer samples none of so many could reach .05.
         test_samples = max(settings.samples, 20 * len(tested))
         differences = _differences(
-            measured, groups, against, compared, tested, replace(settings, samples=test_samples)
+            measured,
+            groups,
+            against,
+            compared,
+            tested,
+            replace(settings, samples=test_samples),
+            progress,
         )
     left_out = {
         metric: "; ".join(
@@ -257,30 +274,35 @@ def _differences(
     systems: Mapping[str, Sequence[Answers]],
     tested: Sequence[tuple[Metric, str]],
     settings: Settings,
+    progress: Progress,
 ) -> dict[str, dict[str, Difference]]:
     found: list[tuple[str, str, Comparison, SeedTest | None, Test, float]] = []
-    for metric, name in tested:
-        ours, theirs = measured[metric.name][name], measured[metric.name][against]
-        comparison = compare(
-            ours,
-            theirs,
-            groups,
-            interval=metric.interval,
-            samples=settings.samples,
-            seed=settings.seed,
-            level=settings.level,
-        )
-        over_seeds = None
-        test: Test = "randomisation"
-        p = comparison.p_randomisation
-        if len(ours) > 1 and len(theirs) > 1:
-            over_seeds = compare_over_seeds(
-                [one.figure() for one in ours], [one.figure() for one in theirs], level=settings.level
+    with progress("testing", total=len(tested)) as advance:
+        for metric, name in tested:
+            ours, theirs = measured[metric.name][name], measured[metric.name][against]
+            comparison = compare(
+                ours,
+                theirs,
+                groups,
+                interval=metric.interval,
+                samples=settings.samples,
+                seed=settings.seed,
+                level=settings.level,
             )
-            test, p = "t-test over seeds", over_seeds.p
-        elif len(ours) != len(theirs):
-            test, p = "paired bootstrap", comparison.p_bootstrap
-        found.append((name, printed_name(metric, systems[name][0].language), comparison, over_seeds, test, p))
+            over_seeds = None
+            test: Test = "randomisation"
+            p = comparison.p_randomisation
+            if len(ours) > 1 and len(theirs) > 1:
+                over_seeds = compare_over_seeds(
+                    [one.figure() for one in ours], [one.figure() for one in theirs], level=settings.level
+                )
+                test, p = "t-test over seeds", over_seeds.p
+            elif len(ours) != len(theirs):
+                test, p = "paired bootstrap", comparison.p_bootstrap
+            found.append(
+                (name, printed_name(metric, systems[name][0].language), comparison, over_seeds, test, p)
+            )
+            advance(1)
     corrected = holm([p for *_, p in found])
     differences: dict[str, dict[str, Difference]] = {name: {} for name in systems if name != against}
     for (name, printed, comparison, over_seeds, test, p), adjusted in zip(found, corrected, strict=True):
