@@ -3,11 +3,12 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from itertools import product
+from typing import Literal, NamedTuple, Protocol
 
 from personalign.errors import PersonalignError
 from personalign.evaluation.answers import Answers
-from personalign.evaluation.metrics import METRICS, Metric, missing, printed_name
+from personalign.evaluation.metrics import METRICS, Interval, Metric, missing, printed_name
 from personalign.evaluation.needs import NEEDS
 from personalign.evaluation.significance import (
     Comparison,
@@ -114,34 +115,7 @@ def evaluate(
     """
     kept, groups = check_choices(systems, against=against, part=settings.part)
     chosen = [metric for metric in METRICS.values() if metric.by_default] if metrics is None else metrics
-    scores: dict[str, dict[str, Score]] = {name: {} for name in systems}
-    measured: dict[str, dict[str, list[Sums]]] = {}
-    lacks: dict[str, dict[str, str]] = {}
-    with progress("measuring", total=len(chosen) * len(systems)) as advance:
-        for metric in chosen:
-            for name, seeds in systems.items():
-                advance(1)
-                lacking = next(filter(None, (missing(answers, metric) for answers in seeds)), [])
-                if lacking:
-                    lacks.setdefault(metric.name, {})[name] = NEEDS[lacking[0]]
-                    continue
-                sums = [metric.measure(answers).of(kept) for answers in seeds]
-                measured.setdefault(metric.name, {})[name] = sums
-                found = estimate(
-                    sums,
-                    groups,
-                    interval=metric.interval,
-                    samples=settings.samples,
-                    seed=settings.seed,
-                    level=settings.level,
-                )
-                # Few dialogues have a wide jackknife, which knows nothing of what a share can be.
-                least, most = metric.limits
-                within = replace(found, low=max(found.low, least), high=min(found.high, most))
-                scores[name][printed_name(metric, seeds[0].language)] = Score(
-                    within,
-                    tuple(one.figure() for one in sums),
-                )
+    scores, measured, lacks = _measured(systems, chosen, kept, groups, settings, progress)
     compared = {name: seeds for name, seeds in systems.items() if name != reference and name not in bounds}
     differences: dict[str, dict[str, Difference]] = {}
     test_samples = 0
@@ -177,6 +151,43 @@ def evaluate(
         test_samples,
         frozenset(bounds) & frozenset(systems),
     )
+
+
+def _measured(
+    systems: Mapping[str, Sequence[Answers]],
+    metrics: Sequence[Metric],
+    kept: Sequence[int],
+    groups: Sequence[str],
+    settings: Settings,
+    progress: Progress,
+) -> tuple[dict[str, dict[str, Score]], dict[str, dict[str, list[Sums]]], dict[str, dict[str, str]]]:
+    """Scores by system and printed name; their sums, and what is missing for a score, by metric and system."""
+    scores: dict[str, dict[str, Score]] = {name: {} for name in systems}
+    measured: dict[str, dict[str, list[Sums]]] = {}
+    lacks: dict[str, dict[str, str]] = {}
+    with progress("measuring", total=len(metrics) * len(systems)) as advance:
+        for metric, (name, seeds) in product(metrics, systems.items()):
+            advance(1)
+            lacking = next(filter(None, (missing(answers, metric) for answers in seeds)), [])
+            if lacking:
+                lacks.setdefault(metric.name, {})[name] = NEEDS[lacking[0]]
+                continue
+            sums = [metric.measure(answers).of(kept) for answers in seeds]
+            measured.setdefault(metric.name, {})[name] = sums
+            found = estimate(
+                sums,
+                groups,
+                interval=metric.interval,
+                samples=settings.samples,
+                seed=settings.seed,
+                level=settings.level,
+            )
+            # Few dialogues have a wide jackknife, which knows nothing of what a share can be.
+            least, most = metric.limits
+            within = replace(found, low=max(found.low, least), high=min(found.high, most))
+            printed = printed_name(metric, seeds[0].language)
+            scores[name][printed] = Score(within, tuple(one.figure() for one in sums))
+    return scores, measured, lacks
 
 
 def _who_lacks(names: Sequence[str], every: Collection[str]) -> str:
@@ -276,35 +287,51 @@ def _differences(
     settings: Settings,
     progress: Progress,
 ) -> dict[str, dict[str, Difference]]:
-    found: list[tuple[str, str, Comparison, SeedTest | None, Test, float]] = []
+    found: list[tuple[str, str, _Outcome]] = []
     with progress("testing", total=len(tested)) as advance:
         for metric, name in tested:
             ours, theirs = measured[metric.name][name], measured[metric.name][against]
-            comparison = compare(
-                ours,
-                theirs,
-                groups,
-                interval=metric.interval,
-                samples=settings.samples,
-                seed=settings.seed,
-                level=settings.level,
-            )
-            over_seeds = None
-            test: Test = "randomisation"
-            p = comparison.p_randomisation
-            if len(ours) > 1 and len(theirs) > 1:
-                over_seeds = compare_over_seeds(
-                    [one.figure() for one in ours], [one.figure() for one in theirs], level=settings.level
-                )
-                test, p = "t-test over seeds", over_seeds.p
-            elif len(ours) != len(theirs):
-                test, p = "paired bootstrap", comparison.p_bootstrap
-            found.append(
-                (name, printed_name(metric, systems[name][0].language), comparison, over_seeds, test, p)
-            )
+            one = _test(ours, theirs, groups, interval=metric.interval, settings=settings)
+            found.append((name, printed_name(metric, systems[name][0].language), one))
             advance(1)
-    corrected = holm([p for *_, p in found])
+    corrected = holm([one.p for *_, one in found])
     differences: dict[str, dict[str, Difference]] = {name: {} for name in systems if name != against}
-    for (name, printed, comparison, over_seeds, test, p), adjusted in zip(found, corrected, strict=True):
-        differences[name][printed] = Difference(comparison, over_seeds, test, p, adjusted)
+    for (name, printed, one), adjusted in zip(found, corrected, strict=True):
+        differences[name][printed] = Difference(one.comparison, one.over_seeds, one.test, one.p, adjusted)
     return differences
+
+
+class _Outcome(NamedTuple):
+    """A difference with the p of the test that suits its seeds, before it is corrected for the others."""
+
+    comparison: Comparison
+    over_seeds: SeedTest | None
+    test: Test
+    p: float
+
+
+def _test(
+    ours: Sequence[Sums],
+    theirs: Sequence[Sums],
+    groups: Sequence[str],
+    *,
+    interval: Interval,
+    settings: Settings,
+) -> _Outcome:
+    comparison = compare(
+        ours,
+        theirs,
+        groups,
+        interval=interval,
+        samples=settings.samples,
+        seed=settings.seed,
+        level=settings.level,
+    )
+    if len(ours) > 1 and len(theirs) > 1:
+        over_seeds = compare_over_seeds(
+            [one.figure() for one in ours], [one.figure() for one in theirs], level=settings.level
+        )
+        return _Outcome(comparison, over_seeds, "t-test over seeds", over_seeds.p)
+    if len(ours) != len(theirs):
+        return _Outcome(comparison, None, "paired bootstrap", comparison.p_bootstrap)
+    return _Outcome(comparison, None, "randomisation", comparison.p_randomisation)
