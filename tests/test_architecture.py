@@ -26,6 +26,7 @@ LAYERS = (
 )
 SHARED = {
     "personalign._files",
+    "personalign._mini",
     "personalign._ranks",
     "personalign._server",
     "personalign._version",

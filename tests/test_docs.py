@@ -199,8 +199,9 @@ def test_settings_of_commands_are_keys_of_a_recipe(page: Path) -> None:
         named = next((word for word in words if word in shipped), "pal-personachat-small")
         # A loop's variable stands for a number.
         given = [re.sub(r"\$\w+", "1", value) for option, value in pairwise(words) if option == "--set"]
-        parse = parse_pretrain_recipe if words[0] == "pretrain" else parse_recipe
-        parse(override(yaml.safe_load(shipped[named]), given), source=page.name)
+        values = override(yaml.safe_load(shipped[named]), given)
+        parse = parse_pretrain_recipe if values["method"] == "pretrain" else parse_recipe
+        parse(values, source=page.name)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)

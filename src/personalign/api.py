@@ -60,7 +60,7 @@ class Scored:
 
 
 def load(source: str | Path, *, device: str = "auto", dtype: Dtype = "auto", seed: int = 0) -> Model:
-    """Open a run folder, a model or adapter folder, or a hub id.
+    """Open a run folder, a model or adapter folder, a hub id, or `personalign-mini`, which comes along.
 
     What a run published (prompts, selector, bias of "none", decoding) is used; another model gets the defaults.
 

@@ -14,6 +14,7 @@ from tests.methods.made_runs import minimal_values
 from personalign.errors import PersonalignError
 from personalign.methods.pretrain_recipe import parse_pretrain_recipe
 from personalign.methods.recipe import override, parse_recipe, read_recipe, recipe_yaml
+from personalign.methods.shipped import load_pretrain_recipe
 
 SHIPPED = sorted(
     item.name.removesuffix(".yaml")
@@ -127,6 +128,23 @@ def test_a_word_that_is_no_choice_is_told_the_choices() -> None:
     assert "`decoding.strategy` is \"gredy\"; write 'greedy', 'sample' or 'beam'" in mistake(
         changed("decoding.strategy=gredy")
     )
+
+
+def test_the_backbone_that_comes_along_is_not_asked_for_what_it_cannot_do() -> None:
+    mini = minimal_values() | {"backbone": {"name": "personalign-mini"}, "evaluation": {"judges": ["a"]}}
+    assert "personalign-mini knows English alone, and language is zh" in mistake(mini | {"language": "zh"})
+    for test in (
+        "convai2_valid",
+        "DATA/convai2_wild_bot_human.jsonl.gz",
+        "msc_valid_persona_extraction",
+        *load_pretrain_recipe("personalign-mini").data.files,
+    ):
+        files = {"files": {"train": "mine", "test": test}}
+        assert f"data.files.test: {test} has personas that personalign-mini was trained on" in mistake(
+            mini | {"data": files}
+        )
+    others = {"files": {"train": "mine", "test": "theirs"}}
+    assert parse_recipe(mini | {"data": others}, source="mine.yaml").backbone.name == "personalign-mini"
 
 
 def test_missing_keys_are_named() -> None:

@@ -31,7 +31,9 @@ class SelectionName(StrEnum):
 
 
 def chat(
-    source: Annotated[str, typer.Argument(help="A run, a model folder, an adapter folder or a hub id.")],
+    source: Annotated[
+        str, typer.Argument(help="A run, a model or adapter folder, a hub id, or personalign-mini.")
+    ],
     persona: Annotated[
         Path | None,
         typer.Option(help="File with a persona line per line of text, a JSON list, or a dialogue."),

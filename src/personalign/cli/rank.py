@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def rank(
-    source: Annotated[str, typer.Argument(help="A run, a model folder, an adapter folder or a hub id.")],
+    source: Annotated[
+        str, typer.Argument(help="A run, a model or adapter folder, a hub id, or personalign-mini.")
+    ],
     data: Annotated[Path, typer.Argument(help="Dialogues with candidates.")],
     out: Annotated[
         Path | None,

@@ -7,6 +7,7 @@ import typer
 import yaml
 
 from personalign._files import write_text
+from personalign._mini import MINI
 from personalign.cli._output import emit_json, output_console
 from personalign.errors import PersonalignError
 
@@ -57,7 +58,7 @@ def _needs(values: dict[str, Any]) -> str:
     data = [key for key in keys if isinstance(key, str)]
     if data:
         needs.append(f"data files {', '.join(data)}")
-    if "name" in values["backbone"]:
+    if values["backbone"].get("name") not in (None, MINI):
         needs.append(f"the model {values['backbone']['name']}")
     judges = [name for name in values.get("evaluation", {}).get("judges", []) if name != "oracle"]
     if judges:

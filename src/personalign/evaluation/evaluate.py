@@ -167,27 +167,31 @@ def _measured(
     lacks: dict[str, dict[str, str]] = {}
     with progress("measuring", total=len(metrics) * len(systems)) as advance:
         for metric, (name, seeds) in product(metrics, systems.items()):
-            advance(1)
             lacking = next(filter(None, (missing(answers, metric) for answers in seeds)), [])
             if lacking:
                 lacks.setdefault(metric.name, {})[name] = NEEDS[lacking[0]]
-                continue
-            sums = [metric.measure(answers).of(kept) for answers in seeds]
-            measured.setdefault(metric.name, {})[name] = sums
-            found = estimate(
-                sums,
-                groups,
-                interval=metric.interval,
-                samples=settings.samples,
-                seed=settings.seed,
-                level=settings.level,
-            )
-            # Few dialogues have a wide jackknife, which knows nothing of what a share can be.
-            least, most = metric.limits
-            within = replace(found, low=max(found.low, least), high=min(found.high, most))
-            printed = printed_name(metric, seeds[0].language)
-            scores[name][printed] = Score(within, tuple(one.figure() for one in sums))
+            else:
+                sums = [metric.measure(answers).of(kept) for answers in seeds]
+                measured.setdefault(metric.name, {})[name] = sums
+                printed = printed_name(metric, seeds[0].language)
+                scores[name][printed] = _score(sums, groups, metric, settings)
+            advance(1)
     return scores, measured, lacks
+
+
+def _score(sums: Sequence[Sums], groups: Sequence[str], metric: Metric, settings: Settings) -> Score:
+    found = estimate(
+        sums,
+        groups,
+        interval=metric.interval,
+        samples=settings.samples,
+        seed=settings.seed,
+        level=settings.level,
+    )
+    # Few dialogues have a wide jackknife, which knows nothing of what a share can be.
+    least, most = metric.limits
+    within = replace(found, low=max(found.low, least), high=min(found.high, most))
+    return Score(within, tuple(one.figure() for one in sums))
 
 
 def _who_lacks(names: Sequence[str], every: Collection[str]) -> str:

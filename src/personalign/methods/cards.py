@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from personalign._mini import MINI, is_mini
 from personalign._version import __version__
 from personalign.methods.recipe import Recipe, recipe_yaml
+from personalign.methods.shipped import load_pretrain_recipe
 from personalign.methods.tables import results_table
 
 
@@ -16,9 +18,10 @@ def model_card(recipe: Recipe, results: dict[str, Any]) -> str:
         f"language: {recipe.language}",
         "tags: [persona, dialogue, dpo, pal]",
     ]
-    front += [f"base_model: {backbone}"] if backbone else []
+    front += [f"base_model: {backbone}"] if backbone and not is_mini(backbone) else []
     source = "the synthetic corpus" if recipe.data.synthetic is not None else recipe.data.files.train  # type: ignore[union-attr]
     made = f"the backbone {backbone}" if backbone else "a backbone trained from scratch"
+    credits = load_pretrain_recipe(MINI).credits if is_mini(backbone) else ()
     return "\n".join(
         [
             *front,
@@ -34,6 +37,11 @@ def model_card(recipe: Recipe, results: dict[str, Any]) -> str:
             "",
             "    personalign chat THIS_FOLDER --line 'i have a dog .'",
             "",
+            *(
+                ["The backbone learnt from:", "", *(f"- {credit}" for credit in credits), ""]
+                if credits
+                else []
+            ),
             results_table(results),
             "## Recipe",
             "",

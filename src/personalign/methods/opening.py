@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from personalign._mini import shipped_model
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Selection
 from personalign.errors import PersonalignError
@@ -15,7 +16,7 @@ from personalign.methods.recipe import PRETRAIN, Decoding, Selector
 from personalign.methods.selectors import open_scorer
 from personalign.methods.trained_selector import SELECTOR_FILES
 from personalign.models import LoadedModel, load_model
-from personalign.models.hub import hub_arguments, shipped_model
+from personalign.models.hub import hub_arguments
 from personalign.models.precision import Dtype
 from personalign.prompts import Prompter, PromptSettings
 
@@ -53,7 +54,7 @@ class _Card(BaseModel):
 
 
 def open_model(source: str | Path, *, device: str = "auto", dtype: Dtype = "auto", seed: int = 0) -> Model:
-    """Open a run folder, a model folder, an adapter folder or a hub id.
+    """Open a run folder, a model folder, an adapter folder, a hub id or `personalign-mini`, which comes along.
 
     A model with a `personalign.json` brings its prompts, its selector with the bias of "none", its decoding and
     example personas. Any other causal language model gets the defaults: the template `trunk-first` in English, selection

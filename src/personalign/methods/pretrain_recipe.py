@@ -51,7 +51,9 @@ class PretrainData(Section):
 
 class PretrainRecipe(Section):
     """`tasks`: `text` is language modelling alone; `persona` adds PAL's two tasks, choosing a line and replying with it,
-    on labels that files bring and otherwise by idf overlap. `weights` is what the model is stored in.
+    on labels that files bring and otherwise by idf overlap. `weights` is what the model is stored in. `credits` say whose
+    the data are and under which licence; they stand in the model's card. `examples` are personas
+    to begin a chat with, some of the held-out ones where none are given.
     """
 
     name: str
@@ -69,6 +71,8 @@ class PretrainRecipe(Section):
     pretrain: PretrainStage
     decoding: Decoding = Decoding()
     weights: Literal["float32", "bfloat16"] = "float32"
+    credits: tuple[str, ...] = ()
+    examples: tuple[tuple[str, ...], ...] = ()
 
 
 def parse_pretrain_recipe(values: Mapping[str, Any], *, source: str) -> PretrainRecipe:

@@ -84,7 +84,9 @@ class PretrainRun:
             return run_steps(steps, self.folder, reporter=self._reporter, ranks=self._ranks)[MODEL]
 
     def _step(self) -> Step:
-        return Step(MODEL, "Backbone", (), self.recipe.model_dump(), self._train)
+        # Not what is only said of it.
+        settings = self.recipe.model_dump(exclude={"description", "measured", "credits", "examples"})
+        return Step(MODEL, "Backbone", (), settings, self._train)
 
     def _train(self) -> dict[str, Any]:
         recipe, reporter = self.recipe, self._reporter
@@ -211,7 +213,8 @@ class PretrainRun:
             loaded.model.to(torch.bfloat16)
         with whole_folder(self.folder / MODEL, replace=True) as folder:
             write_model(loaded, folder)
-            examples = [list(item.persona) for item in held_out if item.persona][:3]
+            found = [item.persona for item in held_out if item.persona][:3]
+            examples = [list(persona) for persona in recipe.examples or found]
             write_json(
                 folder / CARD,
                 published_card(
@@ -308,6 +311,11 @@ def _model_card(recipe: PretrainRecipe, record: dict[str, Any]) -> str:
             "",
             "    personalign chat THIS_FOLDER --line 'i have a dog .'",
             "",
+            *(
+                ["Of the data:", "", *(f"- {credit}" for credit in recipe.credits), ""]
+                if recipe.credits
+                else []
+            ),
             "| held-out text | |",
             "|---|---|",
             *figures,

@@ -1,9 +1,23 @@
 """What a recipe's sections must be to each other, found before anything is computed."""
 
+from pathlib import Path
+
+from personalign._mini import MINI, is_mini
 from personalign.decoding.generation import DecodingSettings
 from personalign.errors import PersonalignError
 from personalign.methods.recipe import Recipe
 from personalign.prompts import PromptSettings
+
+# Files of dialogues between PERSONA-CHAT's validation personas, of which the mini has read two.
+_MINI_HAS_READ = frozenset(
+    {
+        "convai2_valid",
+        "convai2_wild_bot_human",
+        "msc_valid_persona_extraction",
+        "msc_valid_sessions",
+        "synthetic_persona_chat_valid",
+    }
+)
 
 
 def check_recipe(recipe: Recipe, source: str) -> None:
@@ -13,6 +27,7 @@ def check_recipe(recipe: Recipe, source: str) -> None:
     if (recipe.backbone.name is None) == (recipe.backbone.scratch is None):
         raise PersonalignError(f"{source}: backbone: give either `name` or `scratch`, and not both")
     _check_backbone(recipe, source)
+    _check_mini(recipe, source)
     _check_judges(recipe, source)
     _check_stages(recipe, source)
     _check_shares(recipe, source)
@@ -25,6 +40,24 @@ def _check_backbone(recipe: Recipe, source: str) -> None:
     if scratch is not None and scratch.shape == "gpt2" and recipe.backbone.attention == "flex_attention":
         raise PersonalignError(
             f"{source}: backbone.attention: a gpt2 cannot run flex_attention; write sdpa, or another shape"
+        )
+
+
+def _check_mini(recipe: Recipe, source: str) -> None:
+    """The backbone that comes along knows English, and PERSONA-CHAT's validation personas."""
+    if not is_mini(recipe.backbone.name):
+        return
+    if recipe.language != "en":
+        raise PersonalignError(
+            f"{source}: backbone.name: {MINI} knows English alone, and language is {recipe.language}; start from another "
+            "one, or from random weights (backbone.scratch, as in the recipe quickstart)"
+        )
+    test = "" if recipe.data.files is None else recipe.data.files.test
+    # A key, or a path with endings.
+    if Path(test).name.split(".")[0] in _MINI_HAS_READ:
+        raise PersonalignError(
+            f"{source}: data.files.test: {test} has personas that {MINI} was trained on, so its figures would mean "
+            "nothing; start from another backbone, or test on other people"
         )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from personalign._files import whole_folder, write_json, write_jsonl, write_text
+from personalign._mini import is_mini, mini_fingerprint
 from personalign._ranks import ALONE, Ranks
 from personalign.data.dialogue import Dialogue
 from personalign.decoding.generation import DecodingSettings
@@ -145,6 +146,8 @@ class PalRun:
             "seed": recipe.seed,
             "language": recipe.language,
         }
+        if is_mini(recipe.backbone.name):
+            backbone["weights"] = mini_fingerprint()
         made = {
             **backbone,
             "copying": _dump(stages.copying),

@@ -3,21 +3,12 @@
 import os
 import socket
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlparse
 
 from personalign.errors import PersonalignError
 
 _CONFIGS = ("config.json", "adapter_config.json")
-MINI = "personalign-mini"
-"""The name of the backbone that comes with the package."""
-
-
-def shipped_model(source: str | Path) -> str | Path:
-    """The folder of the backbone that comes along, for its name where no folder here has it; else `source`."""
-    folder = Path(str(files("personalign") / "mini"))
-    return folder if str(source) == MINI and folder.is_dir() and not Path(MINI).is_dir() else source
 
 
 def hub_arguments(source: str | Path) -> dict[str, bool]:

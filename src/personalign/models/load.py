@@ -11,8 +11,9 @@ from typing import Any, Literal, TypeVar
 import torch
 from safetensors import SafetensorError
 
+from personalign._mini import moved_mini, shipped_model
 from personalign.errors import PersonalignError
-from personalign.models.hub import hub_arguments, shipped_model
+from personalign.models.hub import hub_arguments
 from personalign.models.precision import Dtype, Precision, choose_device, choose_precision
 from personalign.models.selftest import plan_for
 from personalign.trees import ScoringPlan
@@ -205,6 +206,8 @@ def _base_of(source: str, adapter: dict[str, Any]) -> str:
     moved = [place for place in places if place.is_dir()]
     if not named.is_dir() and moved:
         return str(moved[0])
+    if shipped := moved_mini(named):
+        return str(shipped)
     try:
         return _checked(base)
     except PersonalignError as error:
