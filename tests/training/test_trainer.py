@@ -318,7 +318,7 @@ def scripted(values: list[float]) -> Callable[[nn.Module], float]:
 
 
 def norm(model: nn.Module) -> float:
-    return float(sum(value.norm() for value in model.parameters()))
+    return float(sum(value.detach().norm() for value in model.parameters()))
 
 
 def test_the_best_weights_are_put_back(tmp_path: Path) -> None:
