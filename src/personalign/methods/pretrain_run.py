@@ -309,7 +309,7 @@ def _model_card(recipe: PretrainRecipe, record: dict[str, Any]) -> str:
             "It is a start for further training and for trying things out; what it says of the world is not to be "
             "relied on.",
             "",
-            "    personalign chat THIS_FOLDER --line 'i have a dog .'",
+            "    personalign chat THIS_FOLDER --line 'I have a dog.'",
             "",
             *(
                 ["Of the data:", "", *(f"- {credit}" for credit in recipe.credits), ""]
