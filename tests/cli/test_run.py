@@ -21,6 +21,7 @@ from personalign.data.formats import read_dialogues
 from personalign.evaluation.metrics import METRICS
 from personalign.methods import pretraining as pretraining_module
 from personalign.methods import run as run_module
+from personalign.methods.shipped import shipped_recipes
 from personalign.prompts import Prompter, PromptSettings
 from personalign.training.trainer import train_stage
 
@@ -470,7 +471,8 @@ def check_chinese(folder: Path, until: str) -> None:
     [
         (
             ["run", "quickstrat"],
-            "'quickstrat' is neither a file nor a shipped recipe (did you mean quickstart?); shipped are ",
+            "'quickstrat' is neither a file nor a shipped recipe (did you mean quickstart?); shipped are "
+            + ", ".join(shipped_recipes()),
         ),
         (
             ["run", "quickstart", "--set", "stages.stge1.epochs=1"],

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from personalign.errors import PersonalignError
 from personalign.evaluation.answers import Answers
-from personalign.evaluation.metrics import METRICS, Interval, Metric, missing, printed_name
+from personalign.evaluation.metrics import METRICS, Metric, missing, printed_name
 from personalign.evaluation.needs import NEEDS
 from personalign.evaluation.significance import (
     Comparison,
@@ -26,7 +26,7 @@ Part = Literal["all", "needs_line", "needs_none"]
 Test = Literal["t-test over seeds", "randomisation", "paired bootstrap"]
 
 
-class Progress(Protocol):
+class ShowProgress(Protocol):
     """What shows a person how far work is: called with its name and size, it is told of every piece that is done."""
 
     def __call__(self, description: str, *, total: int) -> AbstractContextManager[Callable[[int], None]]: ...
@@ -103,7 +103,7 @@ def evaluate(
     reference: str | None = None,
     bounds: Collection[str] = (),
     settings: Settings = Settings(),
-    progress: Progress = unseen,
+    progress: ShowProgress = unseen,
 ) -> Evaluation:
     """Score every system, each given as its answers of one seed or several, all on the same turns.
 
@@ -159,7 +159,7 @@ def _measured(
     kept: Sequence[int],
     groups: Sequence[str],
     settings: Settings,
-    progress: Progress,
+    progress: ShowProgress,
 ) -> tuple[dict[str, dict[str, Score]], dict[str, dict[str, list[Sums]]], dict[str, dict[str, str]]]:
     """Scores by system and printed name; their sums, and what is missing for a score, by metric and system."""
     scores: dict[str, dict[str, Score]] = {name: {} for name in systems}
@@ -289,13 +289,13 @@ def _differences(
     systems: Mapping[str, Sequence[Answers]],
     tested: Sequence[tuple[Metric, str]],
     settings: Settings,
-    progress: Progress,
+    progress: ShowProgress,
 ) -> dict[str, dict[str, Difference]]:
     found: list[tuple[str, str, _Outcome]] = []
     with progress("testing", total=len(tested)) as advance:
         for metric, name in tested:
             ours, theirs = measured[metric.name][name], measured[metric.name][against]
-            one = _test(ours, theirs, groups, interval=metric.interval, settings=settings)
+            one = _test(ours, theirs, groups, metric, settings)
             found.append((name, printed_name(metric, systems[name][0].language), one))
             advance(1)
     corrected = holm([one.p for *_, one in found])
@@ -315,18 +315,13 @@ class _Outcome(NamedTuple):
 
 
 def _test(
-    ours: Sequence[Sums],
-    theirs: Sequence[Sums],
-    groups: Sequence[str],
-    *,
-    interval: Interval,
-    settings: Settings,
+    ours: Sequence[Sums], theirs: Sequence[Sums], groups: Sequence[str], metric: Metric, settings: Settings
 ) -> _Outcome:
     comparison = compare(
         ours,
         theirs,
         groups,
-        interval=interval,
+        interval=metric.interval,
         samples=settings.samples,
         seed=settings.seed,
         level=settings.level,

@@ -1,5 +1,6 @@
 """Model cards: what a run's model is, what it learnt from, and what was measured."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from personalign._mini import MINI, is_mini
@@ -37,11 +38,7 @@ def model_card(recipe: Recipe, results: dict[str, Any]) -> str:
             "",
             "    personalign chat THIS_FOLDER --line 'i have a dog .'",
             "",
-            *(
-                ["The backbone learnt from:", "", *(f"- {credit}" for credit in credits), ""]
-                if credits
-                else []
-            ),
+            *credit_lines("The backbone learnt from:", credits),
             results_table(results),
             "## Recipe",
             "",
@@ -51,3 +48,8 @@ def model_card(recipe: Recipe, results: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def credit_lines(heading: str, credits: Sequence[str]) -> list[str]:
+    """A list of credits under its heading; no lines where there are none."""
+    return [heading, "", *(f"- {credit}" for credit in credits), ""] if credits else []

@@ -23,6 +23,7 @@ from personalign.decoding.selection import labelled_line
 from personalign.evaluation.report.charts import Line, standalone_chart
 from personalign.labels.labeller import IdfOverlapLabeller
 from personalign.methods import pal
+from personalign.methods.cards import credit_lines
 from personalign.methods.models import CARD, build_from_scratch, published_card, write_model
 from personalign.methods.parts import locate
 from personalign.methods.pretrain_recipe import PretrainRecipe
@@ -247,9 +248,9 @@ def _other_side(dialogue: Dialogue) -> Dialogue | None:
 
 def _mean_nll(loaded: LoadedModel, examples: Sequence[Example]) -> float:
     """Nats per target token."""
-    scored = pal.with_reference(loaded, grow(examples, budget=_BUDGET), budget=_BUDGET)
-    total = -sum(float(tree.reference.sum()) for tree in scored if tree.reference is not None)
-    return total / max(1, sum(len(path.target) for example in examples for path in example.paths))
+    scores = pal.branch_scores(loaded, grow(examples, budget=_BUDGET), budget=_BUDGET)
+    total = -sum(float(sums.sum()) for sums, _ in scores)
+    return total / max(1, sum(int(lengths.sum()) for _, lengths in scores))
 
 
 def _losses(journal: Path) -> list[dict[str, float]]:
@@ -311,11 +312,7 @@ def _model_card(recipe: PretrainRecipe, record: dict[str, Any]) -> str:
             "",
             "    personalign chat THIS_FOLDER --line 'I have a dog.'",
             "",
-            *(
-                ["Of the data:", "", *(f"- {credit}" for credit in recipe.credits), ""]
-                if recipe.credits
-                else []
-            ),
+            *credit_lines("Of the data:", recipe.credits),
             "| held-out text | |",
             "|---|---|",
             *figures,
