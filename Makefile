@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow quickstart bench-trees bench-decode bench-metrics bench-rank wheel clean
+.PHONY: help setup test test-slow quickstart bench-trees bench-decode bench-metrics bench-rank bench-ordering wheel clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,9 @@ bench-metrics: setup  ## the suite of metrics, and judging against sentence-tran
 
 bench-rank: setup  ## ranking candidates on one trunk against padded batches
 	$(BIN)/python benchmarks/bench_rank.py
+
+bench-ordering: setup  ## distances between sessions and their order against plain Python
+	$(BIN)/python benchmarks/bench_ordering.py
 
 wheel: setup  ## build dist/personalign-*.whl
 	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
