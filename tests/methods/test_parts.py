@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.methods.made_runs import SilentReporter, baker, file_recipe, greeter, minimal_values
@@ -14,6 +15,7 @@ from personalign.errors import PersonalignError
 from personalign.methods import parts as parts_module
 from personalign.methods.labelling import label_parts
 from personalign.methods.parts import (
+    Parts,
     fingerprint,
     load_parts,
     locate,
@@ -21,7 +23,7 @@ from personalign.methods.parts import (
     source_fingerprint,
     write_parts,
 )
-from personalign.methods.recipe import FileData, override, parse_recipe
+from personalign.methods.recipe import FileData, Recipe, override, parse_recipe
 from personalign.methods.shipped import load_recipe
 
 
@@ -79,8 +81,12 @@ def test_a_key_that_the_folder_lacks(shelf: Path) -> None:
         locate("unknown", {})
 
 
+def parts_of(recipe: Recipe) -> Parts:
+    return load_parts(recipe, say=lambda message: pytest.fail(message))
+
+
 def test_parts_carved_out_of_train_are_disjoint_by_persona(shelf: Path) -> None:
-    parts = load_parts(file_recipe(train="made_train", test="made_test", align_share=0.2, stop_share=0.1))
+    parts = parts_of(file_recipe(train="made_train", test="made_test", align_share=0.2, stop_share=0.1))
     assert {name: len(dialogues) for name, dialogues in parts.items()} == {
         "align": 8,
         "stop": 4,
@@ -100,7 +106,7 @@ def test_parts_carved_out_of_a_file_of_their_own(shelf: Path) -> None:
     recipe = file_recipe(
         train="made_train", test="made_test", align="made_align", align_share=0.8, stop_share=0.2
     )
-    parts = load_parts(recipe)
+    parts = parts_of(recipe)
     assert {name: len(dialogues) for name, dialogues in parts.items()} == {
         "align": 16,
         "stop": 4,
@@ -116,12 +122,36 @@ def test_a_test_file_with_a_persona_or_person_of_training_is_refused(shelf: Path
         PersonalignError,
         match=r"'leaky', part 'test', and part '\w+' share 1 persona sets and 0 people; make",
     ):
-        load_parts(file_recipe(train="made_train", test="leaky"))
+        parts_of(file_recipe(train="made_train", test="leaky"))
     someone = [replace(talk(number), person=f"p{number % 40}") for number in (*range(40), 90)]
     write_dialogues(shelf / "people.jsonl", someone[:40])
     write_dialogues(shelf / "known.jsonl", someone[40:])
     with pytest.raises(PersonalignError, match=r"share 0 persona sets and 1 people"):
-        load_parts(file_recipe(train="people", test="known"))
+        parts_of(file_recipe(train="people", test="known"))
+
+
+def test_what_is_tested_can_be_left_out_of_training_and_is_counted(shelf: Path) -> None:
+    write_dialogues(shelf / "leaky.jsonl", [talk(number) for number in (0, 1, 90)])
+    said: list[str] = []
+    aligned: dict[str, Any] = {"align": "made_align", "align_share": 0.8, "stop_share": 0.2}
+    recipe = file_recipe(
+        train="made_train", test="leaky", align="made_align", align_share=0.8, stop_share=0.2, shared="drop"
+    )
+    parts = load_parts(recipe, say=said.append)
+    assert said == [
+        "made_train: 2 of 40 dialogues left out, whose persona or person is tested",
+        "made_align: 0 of 20 dialogues left out, whose persona or person is tested",
+    ]
+    assert {dialogue.id for dialogue in parts["train"]} == {f"d{number}" for number in range(2, 40)}
+    assert len(parts["test"]) == 3
+    someone = [
+        replace(talk(number), persona=(), relevant=None, person=f"p{number % 2}") for number in range(4)
+    ]
+    write_dialogues(shelf / "people.jsonl", [*someone, talk(8), talk(9), talk(10)])
+    write_dialogues(shelf / "known.jsonl", [replace(talk(90), person="p1")])
+    recipe = file_recipe(train="people", test="known", shared="drop", **aligned)
+    kept = load_parts(recipe, say=said.append)["train"]
+    assert [dialogue.id for dialogue in kept] == ["d0", "d2", "d8", "d9", "d10"]
 
 
 def test_an_alignment_file_with_a_persona_of_training_is_refused(shelf: Path) -> None:
@@ -130,26 +160,26 @@ def test_an_alignment_file_with_a_persona_of_training_is_refused(shelf: Path) ->
     with pytest.raises(
         PersonalignError, match=r"'close', part '\w+', and part 'train' share \d persona sets"
     ):
-        load_parts(recipe)
+        parts_of(recipe)
 
 
 def test_the_split_depends_on_its_seed_alone(shelf: Path) -> None:
     recipe = file_recipe(train="made_train", test="made_test")
     other = recipe.model_copy(update={"seed": 9})
     resplit = recipe.model_copy(update={"data": recipe.data.model_copy(update={"split_seed": 9})})
-    assert load_parts(recipe) == load_parts(recipe) == load_parts(other)
-    assert load_parts(recipe)["align"] != load_parts(resplit)["align"]
+    assert parts_of(recipe) == parts_of(recipe) == parts_of(other)
+    assert parts_of(recipe)["align"] != parts_of(resplit)["align"]
 
 
 def test_limits_take_the_first_dialogues(shelf: Path) -> None:
-    parts = load_parts(file_recipe(train="made_train", test="made_test", limit=20, test_limit=2))
+    parts = parts_of(file_recipe(train="made_train", test="made_test", limit=20, test_limit=2))
     assert sum(len(parts[name]) for name in ("train", "align", "stop")) == 20
     assert [dialogue.id for dialogue in parts["test"]] == ["d90", "d91"]
 
 
 def test_synthetic_parts_swap_personas_and_keep_histories() -> None:
     sizes = {"train": 6, "align": 3, "stop": 2, "test": 4, "unseen": 2, "exchanges": 3}
-    parts = load_parts(parse_recipe(minimal_values() | {"data": {"synthetic": sizes}}, source="made"))
+    parts = parts_of(parse_recipe(minimal_values() | {"data": {"synthetic": sizes}}, source="made"))
     assert {n: len(parts[n]) for n in ("train", "align", "stop", "test", "unseen")} == {
         name: size for name, size in sizes.items() if name != "exchanges"
     }

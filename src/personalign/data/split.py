@@ -83,6 +83,16 @@ def overlap(first: Sequence[Dialogue], second: Sequence[Dialogue]) -> Overlap:
     )
 
 
+def without_shared(dialogues: Sequence[Dialogue], tested: Sequence[Dialogue]) -> list[Dialogue]:
+    """Those whose persona set and person no tested dialogue has."""
+    keys, people = _keys(tested), _people(tested)
+    return [
+        dialogue
+        for dialogue in dialogues
+        if dialogue.person not in people and (not dialogue.persona or persona_key(dialogue) not in keys)
+    ]
+
+
 def _check_shares(shares: Mapping[str, float]) -> None:
     written = ", ".join(f"{name}={share:g}" for name, share in shares.items())
     # Written so that NaN, which compares false to everything, is refused too.

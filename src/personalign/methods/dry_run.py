@@ -89,7 +89,7 @@ def estimate(recipe: Recipe, *, reporter: Reporter) -> Estimate:
     """Read the data, grow the trees, and time one step of each stage on this machine; nothing is written."""
     for name in recipe.evaluation.judges:
         find_judge(name)
-    parts = label_parts(load_parts(recipe), recipe, reporter=reporter)
+    parts = label_parts(load_parts(recipe, say=reporter.say), recipe, reporter=reporter)
     scratch = recipe.backbone.scratch is not None
     texts = pretraining_dialogues(recipe, parts)[0] if scratch else []
     loaded, prompter = untrained_backbone(recipe, texts)

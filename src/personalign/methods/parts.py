@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from personalign.data.dialogue import Dialogue
 from personalign.data.formats import read_dialogues, write_dialogues
 from personalign.data.native import dialogue_to_row
-from personalign.data.split import overlap, split_by_persona
+from personalign.data.split import overlap, split_by_persona, without_shared
 from personalign.data.synthetic.corpus import CORPUS_VERSION
 from personalign.errors import PersonalignError
 from personalign.methods.recipe import FileData, Recipe
@@ -23,8 +23,8 @@ TRIMMED = "oldest messages trimmed"
 Parts = dict[str, list[Dialogue]]
 
 
-def load_parts(recipe: Recipe) -> Parts:
-    """Make or read the dialogues of each part. Splits are disjoint by persona set."""
+def load_parts(recipe: Recipe, *, say: Callable[[str], None]) -> Parts:
+    """Make or read the dialogues of each part. Splits are disjoint by persona set; `say` is told what is left out."""
     if recipe.data.synthetic is not None:
         from personalign.data.synthetic import generate, shuffle_personas, swap_personas
 
@@ -52,15 +52,27 @@ def load_parts(recipe: Recipe) -> Parts:
         return parts
     files = recipe.data.files
     assert files is not None
-    train = _read(files, files.train)[: files.limit]
+    test = _read(files, files.test)[: files.test_limit]
+
+    def untested(key: str) -> list[Dialogue]:
+        read = _read(files, key)
+        if files.shared == "refuse":
+            return read
+        kept = without_shared(read, test)
+        say(
+            f"{key}: {len(read) - len(kept)} of {len(read)} dialogues left out, whose persona or person is tested"
+        )
+        return kept
+
+    train = untested(files.train)[: files.limit]
     shares = {"align": files.align_share, "stop": files.stop_share}
     if files.align is None:
         shares["train"] = 1.0 - files.align_share - files.stop_share
         parts = split_by_persona(train, shares, seed=recipe.data.split_seed)
     else:
-        parts = split_by_persona(_read(files, files.align), shares, seed=recipe.data.split_seed)
+        parts = split_by_persona(untested(files.align), shares, seed=recipe.data.split_seed)
         parts["train"] = train
-    parts["test"] = _read(files, files.test)[: files.test_limit]
+    parts["test"] = test
     _refuse_overlap(parts, files)
     return parts
 
@@ -75,7 +87,8 @@ def _refuse_overlap(parts: Parts, files: FileData) -> None:
                 file = files.test if other == "test" else files.align
                 raise PersonalignError(
                     f"data: file '{file}', part '{other}', and part '{name}' share {shared.persona_sets} persona sets "
-                    f"and {shared.people} people; make files that share none with `personalign data split`"
+                    f"and {shared.people} people; make files that share none with `personalign data split`, or "
+                    "write data.files.shared=drop"
                 )
 
 

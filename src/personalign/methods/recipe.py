@@ -51,6 +51,8 @@ class FileData(Section):
     maps keys to hub ids. Alignment and stopping parts are carved out of `align`, or of `train` where `align` is null,
     by persona set. `pretrain` names further dialogue files, and `pretrain_persona_pairs` a file of (persona, response)
     rows, that a backbone from scratch reads; what coincides with the test part is dropped from them and counted.
+    Dialogues of `train` and `align` whose persona set or person is tested are refused, or left out where `shared` is
+    `drop`, which the run says.
     """
 
     train: str
@@ -62,6 +64,7 @@ class FileData(Section):
     columns: dict[str, str] = {}
     align_share: Share = 0.15
     stop_share: Share = 0.04
+    shared: Literal["refuse", "drop"] = "refuse"
     limit: Positive | None = None
     test_limit: Positive | None = None
 

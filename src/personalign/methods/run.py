@@ -243,7 +243,8 @@ class PalRun:
         return self._ranks.from_main(self._written_data)
 
     def _written_data(self) -> dict[str, Any]:
-        parts = label_parts(load_parts(self.recipe), self.recipe, reporter=self._reporter)
+        loaded = load_parts(self.recipe, say=self._reporter.say)
+        parts = label_parts(loaded, self.recipe, reporter=self._reporter)
         with whole_folder(self.folder / "data", replace=True) as folder:
             write_parts(folder, parts)
         self._parts = parts
