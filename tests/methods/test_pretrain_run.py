@@ -160,6 +160,9 @@ def test_text_alone_learns_no_selection(tmp_path: Path) -> None:
     [
         ({"data": {"held_out": 0.1}}, "data: give `files`, `synthetic`, or both"),
         ({"data": {"files": ["a"], "held_out": 0}}, "data.held_out is 0; write a share between 0 and 1"),
+        ({"data": {"files": ["a"], "fill_in": {"(": ["b"]}}}, "data.fill_in: '(' is no regular expression"),
+        ({"data": {"files": ["a"], "fill_in": {"b": []}}}, "data.fill_in: 'b' has nothing to put in"),
+        ({"data": {"synthetic": {"words": 0.5}}}, "data.synthetic.words takes words of English `files`"),
         ({"data": {"fils": ["a"]}}, "there is no key `data.fils`; did you mean `data.files`?"),
         ({"backbone": {"name": "gpt2"}}, "backbone: give `scratch` alone"),
         ({"backbone": {"scratch": {}}}, "knows the words of the synthetic corpus alone; write bpe"),

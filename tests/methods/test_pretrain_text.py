@@ -41,7 +41,7 @@ def test_foreign_values_stand_wherever_the_old_ones_stood() -> None:
 
 def test_too_few_words_are_refused() -> None:
     corpus = generate("en", seed=1, people={"train": 1}).train
-    with pytest.raises(PersonalignError, match="train-00000-0 has .* values, but there are 2 words"):
+    with pytest.raises(PersonalignError, match=r"train-00000-0 has .* values, but there are 2 words"):
         foreign_values(corpus, WORDS[:2], seed=1)
 
 

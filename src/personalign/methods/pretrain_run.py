@@ -27,6 +27,7 @@ from personalign.methods.cards import credit_lines
 from personalign.methods.models import CARD, build_from_scratch, published_card, write_model
 from personalign.methods.parts import locate
 from personalign.methods.pretrain_recipe import PretrainRecipe
+from personalign.methods.pretrain_text import filled_in, synthetic_text
 from personalign.methods.pretraining import (
     copy_examples,
     copying,
@@ -140,22 +141,18 @@ class PretrainRun:
 
     def _dialogues(self) -> tuple[list[Dialogue], dict[str, int]]:
         data = self.recipe.data
-        sources = [read_dialogues(locate(key, data.hub)) for key in data.files]
+        sources = [
+            filled_in(read_dialogues(locate(key, data.hub)), data.fill_in, seed=self.recipe.seed)
+            for key in data.files
+        ]
         if data.both_sides:
             sources = [[*source, *filter(None, map(_other_side, source))] for source in sources]
         if data.persona_pairs is not None:
             sources.append(pairs_as_dialogues(locate(data.persona_pairs, data.hub)))
         if data.synthetic is not None:
-            from personalign.data.synthetic import generate
-
-            people = {"train": data.synthetic.people}
-            corpus = generate(
-                self.recipe.language,
-                seed=data.synthetic.seed,
-                people=people,
-                exchanges=data.synthetic.exchanges,
-            )
-            sources.append(list(corpus.train))
+            files = [dialogue for source in sources for dialogue in source]
+            language = self.recipe.language
+            sources.append(synthetic_text(data.synthetic, files, language=language, seed=self.recipe.seed))
         tested = [item for key in data.tested for item in read_dialogues(locate(key, data.hub))]
         kept, counts = untested(sources, tested)
         return (self._labelled(kept) if self.recipe.tasks == "persona" else kept), counts

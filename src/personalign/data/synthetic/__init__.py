@@ -3,7 +3,7 @@
 from personalign.data.synthetic.corpus import SPLITS, Corpus, Split, generate, write_corpus
 from personalign.data.synthetic.grammar import tokens, vocabulary
 from personalign.data.synthetic.oracle import NliPair, SyntheticOracle, nli_pairs, stated
-from personalign.data.synthetic.swaps import shuffle_personas, swap_personas
+from personalign.data.synthetic.swaps import foreign_values, shuffle_personas, swap_personas
 
 __all__ = [
     "SPLITS",
@@ -11,6 +11,7 @@ __all__ = [
     "NliPair",
     "Split",
     "SyntheticOracle",
+    "foreign_values",
     "generate",
     "nli_pairs",
     "shuffle_personas",

@@ -43,6 +43,42 @@ def shuffle_personas(dialogues: Sequence[Dialogue], *, seed: int) -> list[Dialog
     return shuffled
 
 
+def foreign_values(dialogues: Sequence[Dialogue], words: Sequence[str], *, seed: int) -> list[Dialogue]:
+    """Each dialogue with words in the place of all values, of either speaker, no word for two values of a dialogue.
+
+    Whoever learns from them cannot know the values by heart. Wordings, months and `relevant` stay; the oracle does not
+    know such values. Raises PersonalignError where a dialogue has more values than there are words.
+    """
+    rng = random.Random(f"{seed}/words")
+    given = []
+    for dialogue in dialogues:
+        language = _language(dialogue)
+        said = [*dialogue.persona, *dialogue.partner_persona, *(turn.content for turn in dialogue.messages)]
+        old = list(dict.fromkeys(value for text in said for _, value in find_values(text, language=language)))
+        if len(old) > len(words):
+            raise PersonalignError(
+                f"dialogue {dialogue.id} has {len(old)} values, but there are {len(words)} words to take their "
+                "place; give more words"
+            )
+        given.append(_with_values(dialogue, dict(zip(old, rng.sample(words, len(old)), strict=True))))
+    return given
+
+
+def _with_values(dialogue: Dialogue, new: Mapping[str, str]) -> Dialogue:
+    """Under the new values wherever an old one is named, by whomever."""
+
+    def renamed(text: str) -> str:
+        return replace_values(text, new, language=_language(dialogue))
+
+    return dataclasses.replace(
+        dialogue,
+        persona=tuple(map(renamed, dialogue.persona)),
+        partner_persona=tuple(map(renamed, dialogue.partner_persona)),
+        messages=tuple(Turn(turn.role, renamed(turn.content)) for turn in dialogue.messages),
+        extra={**dialogue.extra, "truth": [_retold(row, new) for row in dialogue.extra["truth"]]},
+    )
+
+
 def _swap(dialogue: Dialogue, rng: random.Random) -> Dialogue:
     language = _language(dialogue)
     facts = dict(fact for line in dialogue.persona for fact in find_values(line, language=language))
