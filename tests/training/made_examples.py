@@ -61,6 +61,17 @@ def pairs(*, dialogues: int = 6, turns: int = 3, seed: int = 0) -> list[Example]
     return examples
 
 
+def triples(*, dialogues: int = 6, turns: int = 3, seed: int = 0) -> list[Example]:
+    """`pairs` with a criterion reply each."""
+    draw = random.Random(seed + 1)
+    found = []
+    for example in pairs(dialogues=dialogues, turns=turns, seed=seed):
+        chosen, rejected = example.paths
+        criterion = Path("criterion", chosen.prompt, _tokens(draw, draw.randint(1, 6)))
+        found.append(Example(example.dialogue, example.turn, (chosen, criterion, rejected)))
+    return found
+
+
 def path_log_probs(model: nn.Module, path: Path) -> torch.Tensor:
     """The oracle: log-probabilities of the target's tokens, from the path as a plain sequence."""
     ids = torch.tensor([[*path.prompt, *path.target]])

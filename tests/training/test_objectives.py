@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from personalign.training.objectives import dpo, nll, pair_accuracy
+from personalign.training.objectives import DpocTerms, Penalty, dpo, dpoc, nll, pair_accuracy
 
 
 def doubles(count: int, *, seed: int) -> torch.Tensor:
@@ -99,3 +99,93 @@ def test_pair_accuracy_counts_greater_implicit_rewards() -> None:
     )
     # Log-ratios chosen / rejected: 0 / 1, 1 / 0, 0 / 0 (a tie is no success), -1 / 0.
     assert float(pair_accuracy(terms)) == 0.25
+
+
+def at(
+    chosen: float, criterion: float, rejected: float, *, penalty_in: Penalty = "outside", penalty: float = 2.0
+) -> tuple[DpocTerms, list[torch.Tensor]]:
+    """DPOC where the three log-ratios are these, each a leaf."""
+    ratios = [torch.tensor([value], dtype=torch.float64) for value in (chosen, criterion, rejected)]
+    references = [doubles(1, seed=seed) for seed in range(3)]
+    policy = [
+        (ratio + reference).requires_grad_() for ratio, reference in zip(ratios, references, strict=True)
+    ]
+    terms = dpoc(
+        *policy,
+        reference_chosen=references[0],
+        reference_criterion=references[1],
+        reference_rejected=references[2],
+        beta=0.1,
+        penalty=penalty,
+        penalty_in=penalty_in,
+    )
+    terms.loss.sum().backward()
+    return terms, [item.grad for item in policy if item.grad is not None]
+
+
+def softplus(value: float) -> float:
+    return math.log1p(math.exp(value))
+
+
+@pytest.mark.parametrize(
+    ("ratios", "violation"),
+    [
+        ((3.0, 2.0, 1.0), 0.0),
+        ((3.0, 1.0, 1.5), 0.5),
+        ((3.0, 4.0, 1.0), 1.0),
+        # Both at once, the rejected reply on top.
+        ((1.0, 2.0, 5.0), 4.0),
+        # As DPO likes it, but the chosen reply became less likely than the criterion.
+        ((-4.0, 0.5, -9.0), 4.5),
+    ],
+)
+def test_dpoc_costs_what_is_violated(ratios: tuple[float, float, float], violation: float) -> None:
+    outside, _ = at(*ratios)
+    difference = ratios[0] - ratios[2]
+    assert float(outside.loss.detach()) == pytest.approx(softplus(-0.1 * difference) + 2 * violation)
+    inside, _ = at(*ratios, penalty_in="inside", penalty=0.5)
+    assert float(inside.loss.detach()) == pytest.approx(softplus(-0.1 * (difference - 0.5 * violation)))
+    plain = softplus(-0.1 * difference)
+    for terms in (outside, inside):
+        assert bool(terms.violated) == (violation > 0)
+        assert (float(terms.loss.detach()) > plain + 1e-9) == (violation > 0)
+        rewards = (terms.chosen_reward, terms.criterion_reward, terms.rejected_reward)
+        assert [float(reward) for reward in rewards] == pytest.approx([0.1 * ratio for ratio in ratios])
+        assert not any(reward.requires_grad for reward in rewards)
+
+
+def test_dpoc_with_the_criterion_ignored_is_dpo() -> None:
+    chosen, rejected, reference_chosen, reference_rejected = four()
+    pair = dpo(
+        chosen, rejected, reference_chosen=reference_chosen, reference_rejected=reference_rejected, beta=0.1
+    )
+    for penalty_in in ("outside", "inside"):
+        terms = dpoc(
+            chosen,
+            doubles(12, seed=7),
+            rejected,
+            reference_chosen=reference_chosen,
+            reference_criterion=doubles(12, seed=8),
+            reference_rejected=reference_rejected,
+            beta=0.1,
+            penalty=0.0,
+            penalty_in=penalty_in,
+        )
+        torch.testing.assert_close(terms.loss, pair.loss)
+        assert float(pair_accuracy(terms)) == float(pair_accuracy(pair))
+
+
+@pytest.mark.parametrize(("penalty_in", "factor"), [("outside", 1.0), ("inside", 0.05)])
+def test_at_the_start_dpoc_already_pushes_the_three_apart(penalty_in: Penalty, factor: float) -> None:
+    """All log-ratios are 0: the loss is ln 2, nothing counts as violated, and the clamps pass their gradients."""
+    terms, gradient = at(0.0, 0.0, 0.0, penalty_in=penalty_in, penalty=2.0)
+    assert float(terms.loss.detach()) == pytest.approx(math.log(2))
+    assert not bool(terms.violated)
+    # Of the pair: beta / 2. Of the penalty: 2 for the chosen and the rejected reply; the criterion's two pulls cancel.
+    assert [float(value) for value in gradient] == pytest.approx([-0.05 - 2 * factor, 0.0, 0.05 + 2 * factor])
+
+
+def test_a_violated_order_is_pushed_back() -> None:
+    _, gradient = at(1.0, 4.0, -2.0)
+    weight = 0.1 / (1 + math.exp(0.3))
+    assert [float(value) for value in gradient] == pytest.approx([-weight - 2, 2.0, weight])

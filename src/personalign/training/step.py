@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from personalign.errors import PersonalignError
 from personalign.training.examples import GrownTree
-from personalign.training.objectives import dpo, nll, pair_accuracy
+from personalign.training.objectives import DpocTerms, DpoTerms, Penalty, dpo, dpoc, nll, pair_accuracy
 from personalign.trees import PACKED, PackedBatch, ScoringPlan, batch_of, token_log_probs
 
 
@@ -20,7 +20,7 @@ class StageSettings:
     `max_steps`, if given, replaces `epochs`.
     """
 
-    objective: Literal["nll", "dpo"] = "nll"
+    objective: Literal["nll", "dpo", "dpoc"] = "nll"
     learning_rate: float = 2e-5
     epochs: float = 1.0
     max_steps: int | None = None
@@ -33,6 +33,8 @@ class StageSettings:
     adam_beta2: float = 0.999
     beta: float = 0.1
     sft_weight: float = 0.0
+    penalty: float = 2.0
+    penalty_in: Penalty = "outside"
     seed: int = 0
     bf16: bool = False
     log_every: int = 10
@@ -55,24 +57,44 @@ def step_loss(
         loss = nll(log_probs, token_weights, total=total)
         return loss, _loss_by_kind(batch, log_probs.detach(), kinds)
     sums = batch.branch_sums(log_probs)
-    chosen = torch.tensor([i for i, kind in enumerate(kinds) if kind == "chosen"], device=device)
-    rejected = torch.tensor([i for i, kind in enumerate(kinds) if kind == "rejected"], device=device)
     reference = torch.cat([_reference(tree) for tree in trees]).to(device)
-    terms = dpo(
-        sums[chosen],
-        sums[rejected],
-        reference_chosen=reference[chosen],
-        reference_rejected=reference[rejected],
-        beta=settings.beta,
-    )
+
+    def of(kind: str) -> Tensor:
+        return torch.tensor([at for at, item in enumerate(kinds) if item == kind], device=device)
+
+    chosen, rejected = of("chosen"), of("rejected")
+    if settings.objective == "dpo":
+        terms: DpoTerms | DpocTerms = dpo(
+            sums[chosen],
+            sums[rejected],
+            reference_chosen=reference[chosen],
+            reference_rejected=reference[rejected],
+            beta=settings.beta,
+        )
+    else:
+        criterion = of("criterion")
+        terms = dpoc(
+            sums[chosen],
+            sums[criterion],
+            sums[rejected],
+            reference_chosen=reference[chosen],
+            reference_criterion=reference[criterion],
+            reference_rejected=reference[rejected],
+            beta=settings.beta,
+            penalty=settings.penalty,
+            penalty_in=settings.penalty_in,
+        )
     loss = terms.loss.sum() / total
     values = {
-        "dpo_loss": float(terms.loss.detach().sum()) / total,
+        f"{settings.objective}_loss": float(terms.loss.detach().sum()) / total,
         "reward_chosen": float(terms.chosen_reward.sum()) / total,
         "reward_rejected": float(terms.rejected_reward.sum()) / total,
         "pair_accuracy": float(pair_accuracy(terms)) * len(chosen) / total,
         "chosen_log_ratio": float(terms.chosen_reward.sum()) / settings.beta / total,
     }
+    if isinstance(terms, DpocTerms):
+        values["reward_criterion"] = float(terms.criterion_reward.sum()) / total
+        values["violated"] = float(terms.violated.sum()) / total
     if settings.sft_weight:
         lengths = batch.branch_lengths()[chosen]
         # Per-reply token means, averaged over pairs: the same scale as the token mean of stage 1.
@@ -93,7 +115,7 @@ def forward_trees(
 def _reference(tree: GrownTree) -> Tensor:
     if tree.reference is None:
         raise PersonalignError(
-            "DPO needs the reference policy's log-probabilities; score the trees before training"
+            "aligning needs the reference policy's log-probabilities; score the trees before training"
         )
     return tree.reference
 
