@@ -36,7 +36,7 @@ def read_text(path: Path) -> tuple[str, tuple[Fault, ...]]:
         except (EOFError, OSError, zlib.error) as error:
             problem = f"the gzip data is damaged or cut off ({error})"
             return "", (Fault(file, 0, "file", problem, "copy or download it again; nothing was read"),)
-    text, faults = _decode(data, file)
+    text, faults = decode_text(data, file)
     nul = text.find("\x00")
     if nul >= 0 and not faults:
         problem = f"NUL character at character {nul}: UTF-16 or UTF-32 without a byte order mark, or no text"
@@ -44,7 +44,7 @@ def read_text(path: Path) -> tuple[str, tuple[Fault, ...]]:
     return text, faults
 
 
-def _decode(data: bytes, file: str) -> tuple[str, tuple[Fault, ...]]:
+def decode_text(data: bytes, file: str) -> tuple[str, tuple[Fault, ...]]:
     encoding = _UTF16.get(data[:2])
     if encoding is not None:
         try:
