@@ -20,6 +20,7 @@ LAYERS = (
     "decoding",
     "evaluation",
     "labels",
+    "personas",
     "training",
     "methods",
     "cli",

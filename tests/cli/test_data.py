@@ -193,3 +193,37 @@ def test_help_names_every_option_without_heavy_imports() -> None:
     assert loaded.stdout.strip() == "[]"
     for command in ("show", "stats", "validate", "convert", "split"):
         assert "--json" in run(command, "--help").stdout
+
+
+CHAT = """31/12/2023, 10:00 - Ann: any pets?
+31/12/2023, 10:01 - Ben: one dog
+31/12/2023, 10:01 - Ben: <Media omitted>
+31/12/2023, 18:00 - Ben: alone
+01/01/2024, 18:00 - Ann: again
+01/01/2024, 18:01 - Ben: yes
+"""
+
+
+def test_import_writes_the_sessions_of_one_person(tmp_path: Path) -> None:
+    chat, target = tmp_path / "chat.txt", tmp_path / "ben.jsonl"
+    chat.write_text(CHAT, encoding="utf-8")
+    result = run("import", chat, target, "--person", "ben")
+    assert "2 sessions of Ben with 2 replies, 2023-12-31 to 2024-01-01, from 5 messages" in result.stdout
+    assert "1 sessions with nothing by Ben, or by nobody else: not written" in result.stdout
+    assert "1 media without text: left out" in result.stdout
+    dialogues = read_dialogues(target)
+    assert [dialogue.messages[-1].content for dialogue in dialogues] == ["one dog", "yes"]
+    assert dialogues[0].extra["began"] == "2023-12-31T10:00:00"
+    assert isinstance(run("import", chat, target, "--person", "Ben").exception, PersonalignError)
+    whole = last_json(run("import", chat, target, "--person", "Ben", "--silence", 100, "--force", "--json"))
+    assert (whole["sessions"], whole["replies"], whole["left_out"]) == (1, 2, {"media without text": 1})
+    error = run("import", chat, target, "--person", "Ben", "--silence", 0, "--force").exception
+    assert "--silence is 0; write a number of hours above 0" in str(error)
+
+
+def test_import_says_what_it_guessed(tmp_path: Path) -> None:
+    chat = tmp_path / "chat.txt"
+    chat.write_text("03/04/2024, 10:00 - Ann: a\n03/04/2024, 10:00 - Ben: b\n", encoding="utf-8")
+    arguments = ("import", chat, tmp_path / "ben.jsonl", "--person", "Ben")
+    assert "dates are read as dmy: day and month could be the other way round" in run(*arguments).stderr
+    assert not run(*arguments, "--force", "--date-order", "mdy").stderr

@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from personalign.cli._options import column_map, keep_existing, pairs_of
 from personalign.cli._output import emit_json, output_console
+from personalign.cli.exports import import_chat
 from personalign.data.dialogue import Dialogue
 from personalign.data.formats import Format, WriteFormat, read_dialogues, write_dialogues
 from personalign.data.split import overlap, split_by_persona
@@ -23,6 +25,8 @@ app = typer.Typer(
     add_completion=False,
     help="Look at dialogues, count them, check, convert and split them.",
 )
+
+app.command("import")(import_chat)
 
 # How far a part may be from its share before it is said.
 _FAR_FROM_SHARE = 0.05
@@ -285,36 +289,8 @@ def _chosen(dialogues: list[Dialogue], *, number: int, id: str | None, source: s
     return dialogues[number - 1]
 
 
-def _pairs(values: list[str], *, option: str, example: str) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for value in values:
-        name, equals, given = value.partition("=")
-        if not (name and equals and given):
-            raise PersonalignError(f"{option} {value!r}: write NAME=VALUE, for example {option} {example}")
-        if name in pairs:
-            raise PersonalignError(f"{option} {value!r}: {name!r} was given before")
-        pairs[name] = given
-    return pairs
-
-
-def keep_existing(*paths: Path, force: bool) -> None:
-    """Refuse to write over what is there, before anything is read or computed."""
-    folders = [str(path) for path in paths if path.is_dir()]
-    if folders:
-        raise PersonalignError(f"{', '.join(folders)}: a folder; name a file to write")
-    there = [str(path) for path in paths if path.exists()]
-    if there and not force:
-        raise PersonalignError(
-            f"{', '.join(there)}: there already; write to another place, or add --force to overwrite"
-        )
-
-
-def column_map(values: list[str] | None) -> dict[str, str] | None:
-    return _pairs(values, option="--column", example="persona=personality") if values else None
-
-
 def _shares(values: list[str] | None) -> dict[str, float]:
-    pairs = _pairs(values or ["train=.8", "valid=.1", "test=.1"], option="--share", example="train=.8")
+    pairs = pairs_of(values or ["train=.8", "valid=.1", "test=.1"], option="--share", example="train=.8")
     for name, value in pairs.items():
         if not value.replace(".", "", 1).isdecimal():
             raise PersonalignError(f"--share {name}={value}: write a number such as .8")

@@ -204,7 +204,7 @@ def score(
 ) -> None:
     """Judge pairs: every row gets `verdicts`, one {label, entailment, neutral, contradiction} per line of the persona."""
     from personalign._files import write_jsonl
-    from personalign.cli.data import keep_existing
+    from personalign.cli._options import keep_existing
     from personalign.evaluation.judge import LABELS
     from personalign.evaluation.nli_rows import read_objects
     from personalign.methods.judges import check_knows

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from personalign.cli._counting import counting
+from personalign.cli._options import column_map, keep_existing
 from personalign.cli._output import emit_json, output_console, quieten
 from personalign.cli.data import (
     ColumnsOption,
@@ -18,8 +19,6 @@ from personalign.cli.data import (
     MergeOption,
     PartOption,
     Source,
-    column_map,
-    keep_existing,
 )
 from personalign.data.dialogue import Dialogue
 from personalign.errors import PersonalignError

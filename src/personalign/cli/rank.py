@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from personalign.cli._counting import counting
+from personalign.cli._options import keep_existing
 from personalign.cli._output import emit_json, output_console, quieten
 from personalign.cli._systems import print_remarks
-from personalign.cli.data import keep_existing
 from personalign.data.dialogue import Dialogue
 from personalign.data.formats import Format, read_dialogues
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from personalign.cli._options import keep_existing
 from personalign.cli._output import emit_json, output_console, progress
 from personalign.cli._systems import (
     chosen_metrics,
@@ -16,7 +17,6 @@ from personalign.cli._systems import (
     print_remarks,
     remark_on_language,
 )
-from personalign.cli.data import keep_existing
 from personalign.data.formats import Format, read_dialogues
 from personalign.errors import PersonalignError
 from personalign.evaluation.evaluate import (

@@ -1,0 +1,74 @@
+"""`personalign data import`: an exported chat as the sessions of one person."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from personalign.cli._options import column_map, keep_existing
+from personalign.cli._output import emit_json
+from personalign.data.exports import SILENCE, DateOrder, ExportFormat, read_export, sessions_of
+from personalign.data.formats import write_dialogues
+from personalign.errors import PersonalignError
+
+HOURS = SILENCE.total_seconds() / 3600
+
+Export = Annotated[
+    Path, typer.Argument(help="WhatsApp's .txt or .zip, Telegram's or Discord's .json, or a .csv.")
+]
+Person = Annotated[str, typer.Option(help="Whom the sessions are of, as the export names them.")]
+Silence = Annotated[float, typer.Option(help="Hours without a message after which another session begins.")]
+ChatFormat = Annotated[
+    ExportFormat | None, typer.Option("--format", help="Format of the export; recognised when left out.")
+]
+ChatName = Annotated[str | None, typer.Option("--chat", help="Which chat of a whole Telegram account.")]
+Dates = Annotated[
+    DateOrder | None, typer.Option(help="Order of WhatsApp's dates, where the file does not tell.")
+]
+Columns = Annotated[
+    list[str] | None, typer.Option("--column", help="FIELD=COLUMN of a table: sender, text, date.")
+]
+
+
+def import_chat(
+    export: Export,
+    target: Annotated[Path, typer.Argument(help="The file of sessions to write, .jsonl or .jsonl.gz.")],
+    person: Person,
+    silence: Silence = HOURS,
+    format: ChatFormat = None,
+    chat: ChatName = None,
+    date_order: Dates = None,
+    column: Columns = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+) -> None:
+    """Cut an exported chat into the sessions of one person. Nothing leaves the machine; ask those who wrote."""
+    keep_existing(target, force=force)
+    if not silence > 0:
+        raise PersonalignError(f"--silence is {silence:g}; write a number of hours above 0")
+    log = read_export(export, format=format, chat=chat, date_order=date_order, columns=column_map(column))
+    found = sessions_of(log, person, silence=timedelta(hours=silence))
+    write_dialogues(target, found.dialogues)
+    replies = sum(len(dialogue.reply_indices()) for dialogue in found.dialogues)
+    if as_json:
+        counts = {"sessions": len(found.dialogues), "replies": replies, "messages": found.messages}
+        more = {
+            "without_reply": found.without_reply,
+            "left_out": dict(log.left_out),
+            "remarks": list(log.remarks),
+        }
+        emit_json({"target": str(target), "person": found.person, **counts, **more})
+        return
+    for remark in log.remarks:
+        typer.echo(f"{export}: {remark}", err=True)
+    typer.echo(
+        f"{target}: {len(found.dialogues):,} sessions of {found.person} with {replies:,} replies, "
+        f"{found.first:%Y-%m-%d} to {found.last:%Y-%m-%d}, from {found.messages:,} messages"
+    )
+    if found.without_reply:
+        typer.echo(
+            f"{found.without_reply:,} sessions with nothing by {found.person}, or by nobody else: not written"
+        )
+    for reason, count in sorted(log.left_out.items()):
+        typer.echo(f"{count:,} {reason}: left out")
