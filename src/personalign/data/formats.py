@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from personalign._files import write_json, write_jsonl, write_text
-from personalign.data import hub, native, pal, parlai, preferences, sharegpt
+from personalign.data import characters, hub, native, pal, parlai, preferences, sharegpt
 from personalign.data.dialogue import Dialogue
 from personalign.data.faults import Fault, Row, Rows, error_of
 from personalign.data.text import read_text
@@ -16,7 +16,7 @@ from personalign.data.turns import drop_empty_turns as without_empty_turns
 from personalign.data.turns import merge_turns as merged
 from personalign.errors import PersonalignError
 
-Format = Literal["native", "parlai", "pal", "sharegpt", "hub"]
+Format = Literal["native", "parlai", "pal", "sharegpt", "hub", "transcripts", "cornell", "light"]
 WriteFormat = Literal["native", "trl", "parlai", "pal"]
 
 _TABLES = (".csv", ".tsv", ".parquet")
@@ -24,6 +24,8 @@ _PARLAI_LINE = re.compile(r"\s*[0-9]+ ")
 _LIST_IN_LIST = re.compile(r"\s*\[\s*\[")
 _CONVERSATIONS = re.compile(r'"conversations"\s*:\s*\[')
 _MESSAGES = re.compile(r'"messages"\s*:')
+_TRANSCRIPT = re.compile(r'"turns"\s*:\s*\[\s*(\{\s*"speaker"|\])')
+_LIGHT = re.compile(r'"agents"\s*:\s*\[')
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -108,6 +110,10 @@ def recognise(text: str) -> Format:
     messages = _MESSAGES.search(text)
     if conversations and (messages is None or conversations.start() < messages.start()):
         return "sharegpt"
+    if messages is None and _TRANSCRIPT.search(text):
+        return "transcripts"
+    if messages is None and _LIGHT.search(text) and '"speech"' in text:
+        return "light"
     return "native"
 
 
@@ -117,6 +123,11 @@ def _read_rows(
     if format is not None and format not in get_args(Format):
         raise PersonalignError(f"unknown format {format!r}; write one of {', '.join(get_args(Format))}")
     path = Path(source)
+    if path.exists() and not (columns or split):
+        if format == "cornell" or (format is None and characters.is_cornell(path)):
+            return characters.read_cornell(path)
+        if format == "light" or (format is None and path.suffix == ".pkl"):
+            return characters.read_light(path)
     is_table = path.is_dir() or source.removesuffix(".gz").endswith(_TABLES) or columns or split
     if format == "hub" or (format is None and is_table and path.exists()):
         return hub.read_rows(source, columns=columns, split=split)
@@ -140,7 +151,8 @@ def _read_rows(
     text, faults = read_text(path)
     if faults:
         return Rows((), faults)
-    return _text_rows(text, file=source, format=format or recognise(text))
+    format = format or recognise(text)
+    return characters.read_light(path) if format == "light" else _text_rows(text, file=source, format=format)
 
 
 def _text_rows(text: str, *, file: str, format: Format) -> Rows:
@@ -151,6 +163,8 @@ def _text_rows(text: str, *, file: str, format: Format) -> Rows:
             return pal.read_rows(text, file=file)
         case "sharegpt":
             return sharegpt.read_rows(text, file=file)
+        case "transcripts":
+            return characters.read_transcripts(text, file=file)
         case _:
             return native.read_rows(text, file=file)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from personalign.data.dialogue import Dialogue
+from personalign.data.people import ENOUGH_TO_CLUSTER, sessions_per_person
 from personalign.data.split import persona_key
 
 # Chinese and Japanese are written without spaces: each character of theirs counts as a word.
@@ -18,6 +19,8 @@ class Statistics:
 
     - `examples`: assistant turns. `distinct_persona_sets`: order, case, spacing and final stops ignored.
     - words: runs between spaces; Chinese and Japanese characters count one each.
+    - `people`: distinct names of `person`. Where no name is given, sessions are counted by persona set (see
+      `personalign.data.people`); with six of them IDL's three clusters are reached.
     - `share_of_none`: of the labelled examples, those with no relevant line.
     """
 
@@ -35,6 +38,9 @@ class Statistics:
     without_persona: int
     with_partner_persona: int
     people: int
+    people_with_two_sessions: int
+    people_with_six_sessions: int
+    most_sessions: int
     labelled_examples: int
     share_of_none: float | None
     candidate_lists: int
@@ -56,6 +62,7 @@ def statistics(dialogues: Sequence[Dialogue]) -> Statistics:
     labels = [indices for dialogue in dialogues for indices in dialogue.relevant or ()]
     candidates = [items for dialogue in dialogues for items in dialogue.candidates or () if items]
     with_persona = [dialogue for dialogue in dialogues if dialogue.persona]
+    sessions = sessions_per_person(dialogues)
     lengths = [len(dialogue.messages) for dialogue in dialogues]
     return Statistics(
         dialogues=len(dialogues),
@@ -72,6 +79,9 @@ def statistics(dialogues: Sequence[Dialogue]) -> Statistics:
         without_persona=len(dialogues) - len(with_persona),
         with_partner_persona=sum(bool(dialogue.partner_persona) for dialogue in dialogues),
         people=len({dialogue.person for dialogue in dialogues if dialogue.person is not None}),
+        people_with_two_sessions=sum(count >= 2 for count in sessions),
+        people_with_six_sessions=sum(count >= ENOUGH_TO_CLUSTER for count in sessions),
+        most_sessions=max(sessions, default=0),
         labelled_examples=len(labels),
         share_of_none=_mean([not indices for indices in labels]),
         candidate_lists=len(candidates),
