@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow quickstart bench-trees bench-decode bench-metrics bench-rank bench-ordering wheel clean
+.PHONY: help setup test test-slow quickstart bench-trees bench-decode bench-metrics bench-rank bench-ordering bench-dpoc wheel clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -57,6 +57,9 @@ bench-rank: setup  ## ranking candidates on one trunk against padded batches
 
 bench-ordering: setup  ## distances between sessions and their order against plain Python
 	$(BIN)/python benchmarks/bench_ordering.py
+
+bench-dpoc: setup  ## preference optimisation with a criterion on trees against three sequences
+	$(BIN)/python benchmarks/bench_dpoc.py
 
 wheel: setup  ## build dist/personalign-*.whl
 	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .

@@ -27,7 +27,7 @@ LLAMAS = {
 }
 
 
-def build_model(size: str, *, device: str = "cpu", attention: str = "sdpa") -> Any:
+def build_model(size: str, *, device: str = "cpu", attention: str = "sdpa", max_positions: int = 1024) -> Any:
     """A model of this size, the same weights in every process; no dropout."""
     from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
@@ -44,7 +44,7 @@ def build_model(size: str, *, device: str = "cpu", attention: str = "sdpa") -> A
             intermediate_size=inner,
             num_attention_heads=heads,
             num_key_value_heads=kv_heads,
-            max_position_embeddings=1024,
+            max_position_embeddings=max_positions,
             tie_word_embeddings=True,
             bos_token_id=0,
             eos_token_id=1,
