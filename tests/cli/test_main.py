@@ -79,6 +79,7 @@ def test_the_commands_are_these() -> None:
         "chat",
         "data",
         "judge",
+        "extract",
         "rank",
         "evaluate",
         "report",

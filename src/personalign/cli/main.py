@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
     {
         "quickstart": Command(
             "personalign.cli.quickstart:quickstart",
-            "Train a small model that keeps its persona, from nothing, in a few minutes.",
+            "Train a small model that keeps its persona, in a few minutes.",
         ),
         "run": Command("personalign.cli.run:run", "Run a recipe: train, align, decode, print the table."),
         "pretrain": Command(
@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             subcommands=MappingProxyType({"label": "personalign.cli.label:label"}),
         ),
         "judge": Command("personalign.cli.judge:app", "Train and evaluate judges of consistency."),
+        "extract": Command("personalign.cli.extract:app", "Find the facts in what people say, as triples."),
         "rank": Command("personalign.cli.rank:rank", "Rank candidate replies: hits@1 and reciprocal rank."),
         "evaluate": Command(
             "personalign.cli.evaluate:evaluate",

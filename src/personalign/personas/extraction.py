@@ -1,0 +1,113 @@
+"""Facts in what people say: (subject, relation, object) triples, and the utterances that hold any."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import NamedTuple, Protocol
+
+from personalign.data.dialogue import Dialogue
+from personalign.errors import PersonalignError
+from personalign.evaluation.nli_rows import normalise
+from personalign.evaluation.nli_triples import Fact
+
+
+class Triple(NamedTuple):
+    """A fact, such as ("i", "have_pet", "two dogs"); subject and object are words of the sentence."""
+
+    subject: str
+    relation: str
+    object: str
+
+
+class Extractor(Protocol):
+    """Finds the facts of sentences. Two kinds: a tagger on a small encoder, and a language model that writes them."""
+
+    @property
+    def name(self) -> str: ...
+
+    def triples(self, texts: Sequence[str]) -> list[tuple[Triple, ...]]:
+        """The facts of each text, in order; an empty tuple for a text without any."""
+        ...
+
+
+def persona_intensive(dialogue: Dialogue, extractor: Extractor) -> list[str]:
+    """The person's messages that hold a fact (IDL, Eq. 2); all of them where none does (IDL's release).
+
+    What is extracted from is what the person says; a message counts where the object of one of its facts stands in it.
+    """
+    said = [turn.content for turn in dialogue.messages if turn.role == "assistant"]
+    found = extractor.triples(said)
+    kept = [
+        text
+        for text, triples in zip(said, found, strict=True)
+        if any(triple.object.lower() in " ".join(text.lower().split()) for triple in triples)
+    ]
+    return kept or said
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractionScores:
+    """Shares of the gold triples: exact matches (IDL, A.2: one wrong element makes it false), and F1 per element.
+
+    Case and punctuation make no difference. An element counts as found where the text's triples have it, in any order;
+    F1 of exact triples is `f1`.
+    """
+
+    texts: int
+    gold: int
+    exact_match: float
+    f1: float
+    subject_f1: float
+    relation_f1: float
+    object_f1: float
+
+
+def score_extraction(gold: Sequence[Sequence[Triple]], found: Sequence[Sequence[Triple]]) -> ExtractionScores:
+    """Compare what was found with what is right, text by text."""
+    right, given = ([[_plain(triple) for triple in triples] for triples in side] for side in (gold, found))
+    pairs = zip(right, given, strict=True)
+    exact = sum(triple in others for triples, others in pairs for triple in triples)
+    total = sum(map(len, right))
+    whole, *elements = (
+        _f1([[pick(triple) for triple in triples] for triples in right],
+            [[pick(triple) for triple in triples] for triples in given])
+        for pick in (tuple, itemgetter(0), itemgetter(1), itemgetter(2))
+    )  # fmt: skip
+    return ExtractionScores(len(right), total, exact / max(1, total), whole, *elements)
+
+
+def _plain(triple: Triple) -> Triple:
+    return Triple(normalise(triple.subject), triple.relation, normalise(triple.object))
+
+
+def _f1(gold: Sequence[Sequence[object]], found: Sequence[Sequence[object]]) -> float:
+    hits = 0
+    for right, given in zip(gold, found, strict=True):
+        left = list(right)
+        for item in given:
+            if item in left:
+                left.remove(item)
+                hits += 1
+    total = sum(map(len, gold)) + sum(map(len, found))
+    return 2 * hits / total if total else 1.0
+
+
+def split_facts(facts: Sequence[Fact], *, held_out: float, seed: int) -> tuple[list[Fact], list[Fact]]:
+    """Those to learn from and those held out, by sentence: facts of one sentence lie on one side."""
+    texts = sorted({fact.text for fact in facts})
+    if len(texts) < 2:
+        raise PersonalignError(f"{len(texts)} sentences cannot be split; give at least two")
+    random.Random(f"{seed}/extraction").shuffle(texts)
+    chosen = set(texts[: max(1, round(held_out * len(texts)))])
+    return [fact for fact in facts if fact.text not in chosen], [
+        fact for fact in facts if fact.text in chosen
+    ]
+
+
+def gold_triples(facts: Sequence[Fact]) -> dict[str, tuple[Triple, ...]]:
+    """The facts by sentence."""
+    found: dict[str, list[Triple]] = {}
+    for fact in facts:
+        found.setdefault(fact.text, []).append(Triple(fact.subject, fact.relation, fact.object))
+    return {text: tuple(triples) for text, triples in found.items()}
