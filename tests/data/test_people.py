@@ -7,7 +7,7 @@ import pytest
 
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.formats import read_dialogues
-from personalign.data.people import people_of, sessions_per_person
+from personalign.data.people import people_of, sessions_per_person, without_lines_of
 from personalign.data.statistics import statistics
 from personalign.data.synthetic import generate
 
@@ -44,6 +44,31 @@ def test_statistics_count_sessions() -> None:
         6,
     )
     assert statistics([]).most_sessions == 0
+
+
+def test_who_shares_a_line_or_a_name_with_a_tested_person_is_left_out() -> None:
+    tested = people_of([talk("1", "I bake.", "i am tall."), talk("2", "i ski.", person="ann")])
+    others = people_of(
+        [
+            talk("3", "i bake", "i swim."),
+            talk("4", "i swim.", "i run."),
+            talk("5", "i sing.", person="ann"),
+            talk("6", person="ben"),
+        ]
+    )
+    assert [person.sessions[0].id for person in without_lines_of(others, tested)] == ["4", "6"]
+    # Said in any session.
+    later = people_of([talk("7", "i run.", person="cid"), talk("8", "i am tall !", person="cid")])
+    assert without_lines_of(later, tested) == []
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="PERSONALIGN_DATA is not set")
+def test_the_wild_people_who_share_nothing_with_the_tested_ones() -> None:
+    """Both files use PERSONA-CHAT's validation personas."""
+    tested = people_of(read_dialogues(DATA / "synthetic_persona_chat_valid.jsonl.gz"), least=6)
+    wild = people_of(read_dialogues(DATA / "convai2_wild_bot_human.jsonl.gz"))
+    assert (len(tested), len(wild)) == (39, 671)
+    assert len(without_lines_of(wild, tested)) == 403
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="PERSONALIGN_DATA is not set")

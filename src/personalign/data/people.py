@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from personalign.data.dialogue import Dialogue
-from personalign.data.split import persona_key
+from personalign.data.split import normalise_line, persona_key
 
 # Below it k-means with IDL's three clusters is not reached (IDL's release: `if len(sessions) >= 6`).
 ENOUGH_TO_CLUSTER = 6
@@ -36,6 +36,21 @@ def people_of(dialogues: Iterable[Dialogue], *, least: int = 1) -> list[Person]:
         for key, held in sessions.items()
         if len(held) >= least
     ]
+
+
+def without_lines_of(people: Sequence[Person], tested: Sequence[Person]) -> list[Person]:
+    """Those who share no persona line and no name with a tested person; of neither side a partner's persona counts.
+
+    Data sets of one origin give one profile to many people, whole or in part: whoever has learnt a line of a tested
+    person has been told who that is.
+    """
+    names = {person.name for person in tested}
+    lines = {line for person in tested for line in _lines(person)}
+    return [person for person in people if person.name not in names and not _lines(person) & lines]
+
+
+def _lines(person: Person) -> set[str]:
+    return {normalise_line(line) for session in person.sessions for line in session.persona}
 
 
 def sessions_per_person(dialogues: Sequence[Dialogue]) -> list[int]:
