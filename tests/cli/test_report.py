@@ -65,7 +65,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("runs") / "quickstart"
     settings = [item for assignment in shrunken() for item in ("--set", assignment)]
-    result = personalign("run", "quickstart", "--out", folder, *settings)
+    result = personalign("run", "quickstart-scratch", "--out", folder, *settings)
     assert result.exit_code == 0, result.output
     return folder
 

@@ -51,7 +51,7 @@ def personalign(*arguments: object) -> Result:
 
 
 def quickstart(folder: Path, *options: object, command: str = "run", **changes: Any) -> Result:
-    name = ["run", "quickstart"] if command == "run" else ["quickstart"]
+    name = ["run", "quickstart-scratch"] if command == "run" else ["quickstart", "--from-scratch"]
     settings = [item for assignment in shrunken(**changes) for item in ("--set", assignment)]
     return personalign(*name, "--out", folder, *settings, *options)
 
@@ -92,7 +92,11 @@ def test_it_ends_with_a_sample_a_table_and_one_json_object(finished: tuple[Path,
 def test_the_run_folder_holds_what_was_computed(finished: tuple[Path, Result]) -> None:
     folder, result = finished
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
-    assert (recipe["name"], recipe["data"]["synthetic"]["train"], recipe["seed"]) == ("quickstart", 12, 1)
+    assert (recipe["name"], recipe["data"]["synthetic"]["train"], recipe["seed"]) == (
+        "quickstart-scratch",
+        12,
+        1,
+    )
     assert {"python", "torch", "transformers", "personalign"} <= json.loads(
         (folder / "versions.json").read_text()
     ).keys()
@@ -334,7 +338,7 @@ def test_until_stops_there_and_ctrl_c_is_resumed(
         result = quickstart(folder, "--until", "stage1")
     assert result.exit_code == 130
     assert "stopped in stage1, which is kept like all before it. Go on with:\n  " in result.stderr
-    assert "personalign run quickstart --out" in result.stderr
+    assert "personalign run quickstart-scratch --out" in result.stderr
     assert result.stderr.rstrip().endswith("--until stage1 --resume")
     assert set(markers(folder)) == {"data.json", "backbone.json", "finetuning.json"}
     assert (folder / "checkpoints" / "stage1" / "checkpoint-3").is_dir()

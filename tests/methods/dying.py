@@ -70,7 +70,7 @@ def _run(assignments: tuple[str, ...], folder: Path, resume: bool, death: Death 
     torch.set_num_threads(1)
     if death is not None:
         _plant(death)
-    recipe = load_recipe("quickstart", assignments)
+    recipe = load_recipe("quickstart-scratch", assignments)
     PalRun(recipe, folder, reporter=SilentReporter(), resume=resume).run()
 
 

@@ -30,7 +30,7 @@ cp -r "$PLACE/disk/run" "$PLACE/kept"
 
 @pytest.mark.parametrize("kilobytes", [24, 200, 400])
 def test_a_full_disk(tmp_path: Path, kilobytes: int) -> None:
-    command = [str(Path(sys.executable).parent / "personalign"), "run", "quickstart"]
+    command = [str(Path(sys.executable).parent / "personalign"), "run", "quickstart-scratch"]
     command += ["--out", str(tmp_path / "disk" / "run")]
     command += [part for change in CHANGES for part in ("--set", change)]
     subprocess.run(

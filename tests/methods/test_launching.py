@@ -26,7 +26,7 @@ def test_accelerate_reads_the_settings(name: str, machines: int) -> None:
 def test_accelerate_starts_a_run_that_one_process_writes_and_tells_of(tmp_path: Path) -> None:
     launched = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     launched += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launched += ["-m", "personalign", "run", "quickstart", "--out", str(tmp_path / "run")]
+    launched += ["-m", "personalign", "run", "quickstart-scratch", "--out", str(tmp_path / "run")]
     launched += [word for assignment in shrunken() for word in ("--set", assignment)]
     done = subprocess.run(
         launched,

@@ -81,9 +81,7 @@ def test_an_adapter_finds_it_in_another_installation(tmp_path: Path) -> None:
 
 
 def test_a_run_from_other_weights_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = load_recipe(
-        "quickstart", ["backbone.name=personalign-mini", "backbone.scratch=null", "stages.copying=null"]
-    )
+    recipe = load_recipe("quickstart", [])
     first = PalRun(recipe, tmp_path, reporter=SilentReporter()).plan()
     monkeypatch.setattr(run_module, "mini_fingerprint", lambda: "other weights")
     second = PalRun(recipe, tmp_path, reporter=SilentReporter()).plan()

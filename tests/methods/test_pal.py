@@ -117,6 +117,16 @@ def test_without_pairs_trains_on_gold_replies_under_the_gold_line() -> None:
     assert all(len(example.paths) == 1 for example in alone)
 
 
+def test_reply_weight_scales_the_replies_and_nothing_else() -> None:
+    plain, weighted = stage1([baker(), greeter()]), stage1([baker(), greeter()], reply_weight=0.25)
+    for one, other in zip(plain, weighted, strict=True):
+        assert [(path.kind, path.prompt, path.target) for path in one.paths] == [
+            (path.kind, path.prompt, path.target) for path in other.paths
+        ]
+        assert [path.weight for path in one.paths] == [1.0, 1.0]
+        assert [path.weight for path in other.paths] == [1.0, 0.25]
+
+
 @pytest.mark.parametrize("make", [stage1, tuning])
 def test_trunk_weight_adds_each_dialogues_longest_history_once(make: Callable[..., list[Example]]) -> None:
     plain, weighted = make([baker(), greeter()]), make([baker(), greeter()], trunk_weight=0.2)

@@ -177,6 +177,21 @@ def test_limits_take_the_first_dialogues(shelf: Path) -> None:
     assert [dialogue.id for dialogue in parts["test"]] == ["d90", "d91"]
 
 
+def test_made_up_values_are_learnt_and_never_tested() -> None:
+    sizes = {"train": 40, "align": 3, "stop": 2, "test": 4, "unseen": 2, "exchanges": 3}
+    recipes = [
+        parse_recipe(
+            minimal_values() | {"data": {"synthetic": sizes | {"made_up": share}}, "backbone": {"name": "x"}},
+            source="made",
+        )
+        for share in (0.0, 0.5)
+    ]
+    plain, changed = map(parts_of, recipes)
+    assert {name for name in plain if plain[name] != changed[name]} == {"train"}
+    different = sum(a != b for a, b in zip(plain["train"], changed["train"], strict=True))
+    assert 10 <= different <= 30
+
+
 def test_synthetic_parts_swap_personas_and_keep_histories() -> None:
     sizes = {"train": 6, "align": 3, "stop": 2, "test": 4, "unseen": 2, "exchanges": 3}
     parts = parts_of(parse_recipe(minimal_values() | {"data": {"synthetic": sizes}}, source="made"))

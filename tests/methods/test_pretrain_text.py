@@ -7,7 +7,7 @@ import pytest
 from tests.methods.made_runs import baker, greeter
 
 from personalign.data.dialogue import Dialogue, Turn
-from personalign.data.synthetic import foreign_values, generate, vocabulary
+from personalign.data.synthetic import foreign_values, generate, vocabulary, with_made_up_values
 from personalign.data.synthetic.grammar import find_values, grammar
 from personalign.errors import PersonalignError
 from personalign.methods.pretrain_recipe import SyntheticText
@@ -90,3 +90,19 @@ def test_placeholders_are_filled_alike_within_a_dialogue() -> None:
         assert match[1] == match[2]
         found |= set(match.groups())
     assert found == {"anna", "ben", "tom"}
+
+
+def test_made_up_words_stand_for_values_in_a_share_of_the_dialogues() -> None:
+    corpus = generate("en", seed=1, people={"train": 60, "unseen": 5})
+    given = with_made_up_values(corpus.train, share=0.5, seed=1)
+    assert given == with_made_up_values(corpus.train, share=0.5, seed=1)
+    changed = [new for old, new in zip(corpus.train, given, strict=True) if new != old]
+    assert 20 <= len(changed) <= 40
+    words = set()
+    for dialogue in changed:
+        assert not [value for text in texts(dialogue) for value in find_values(text, language="en")]
+        words |= {row["value"] for row in dialogue.extra["truth"] if row["value"]}
+    assert all(re.fullmatch("[a-z]{4,}", word) for word in words)
+    # Hardly a word is told of two people, and none is a value that is kept for test.
+    assert len(words) > 0.8 * sum(row["value"] is not None for d in changed for row in d.extra["truth"])
+    assert with_made_up_values(corpus.train, share=0.0, seed=1) == list(corpus.train)

@@ -21,7 +21,7 @@ KINDS = {
 
 def run(assignments: list[str], folder: Path) -> None:
     ranks = find_ranks()
-    recipe = load_recipe("quickstart", assignments)
+    recipe = load_recipe("quickstart-scratch", assignments)
     PalRun(recipe, folder, reporter=SilentReporter(), ranks=ranks).run()
 
 

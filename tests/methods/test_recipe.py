@@ -303,6 +303,19 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
             "stages.finetuning_longer: evaluate_every and patience belong to stage2",
         ),
         (
+            ["stages.finetuning={learning_rate: 1, reply_weight: 0.5}"],
+            "stages.finetuning.reply_weight has a meaning in stage 1 alone",
+        ),
+        (["stages.stage2.reply_weight=0.5"], "stages.stage2.reply_weight has a meaning in stage 1 alone"),
+        (
+            ["data.synthetic.made_up=0.5", "language=zh"],
+            "data.synthetic.made_up is for English and for tokenizers that can write any word",
+        ),
+        (
+            ["data.synthetic.made_up=0.5", "backbone.scratch={tokenizer: word}"],
+            "data.synthetic.made_up is for English and for tokenizers that can write any word",
+        ),
+        (
             ["stages.pretrain={learning_rate: 1, trunk_weight: 1}"],
             "stages.pretrain: trunk_weight and batches",
         ),

@@ -288,7 +288,7 @@ def test_a_change_redoes_what_it_decides_and_nothing_before(
 
 
 def fingerprints(folder: Path, *assignments: str) -> dict[str, str]:
-    small = load_recipe("quickstart", ["stages.pretrain={learning_rate: 0.1}", *assignments])
+    small = load_recipe("quickstart-scratch", ["stages.pretrain={learning_rate: 0.1}", *assignments])
     return {
         item.step.name: item.fingerprint for item in PalRun(small, folder, reporter=SilentReporter()).plan()
     }

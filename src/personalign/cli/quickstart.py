@@ -10,33 +10,45 @@ from personalign.cli import _output
 from personalign.cli.reporter import TerminalReporter
 from personalign.cli.run import execute, finish, resuming
 
+_STEPS = [
+    "reply from a profile (fine-tuning, the baseline)",
+    "choose the line that matters and reply with it (PAL stage 1)",
+    "prefer that to replying without (stage 2)",
+    "test",
+]
+_COUNTS = {4: "four", 5: "five"}
+
 
 def quickstart(
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/quickstart"),
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value: a.b=c. May be repeated.")
     ] = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Begin with random weights instead of personalign-mini.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint of a stage.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
-    """Train and test PAL on a synthetic corpus, from nothing: no network, no GPU, no data, about five minutes."""
+    """Train and test PAL on a synthetic corpus: no network, no GPU, no data, about three minutes; from scratch five."""
     console = _output.message_console()
+    steps = ["copy", *_STEPS] if from_scratch else _STEPS
     console.print(
-        "A small model learns to keep a persona, in five steps: copy; reply from a profile (fine-tuning, the baseline); "
-        "choose the line that matters and reply with it (PAL stage 1); prefer that to replying without (stage 2); test.",
+        f"A small model learns to keep a persona, in {_COUNTS[len(steps)]} steps: {'; '.join(steps)}.",
         soft_wrap=True,
     )
     from personalign.methods.shipped import load_recipe
 
-    recipe = load_recipe("quickstart", set_ or [])
+    recipe = load_recipe("quickstart-scratch" if from_scratch else "quickstart", set_ or [])
     from personalign.methods.run import PalRun
 
     _output.quieten()
     start = time.monotonic()
     pal_run = PalRun(recipe, out, reporter=TerminalReporter(), resume=resume)
-    again = resuming("quickstart", out=out, set_=set_, json=json)
+    command = ["quickstart", *(["--from-scratch"] if from_scratch else [])]
+    again = resuming(*command, out=out, set_=set_, json=json)
     records = execute(pal_run, until=None, again=again)
     _show_sample(pal_run.sample_dialogue())
     console.print(f"Done in {_output.clock(time.monotonic() - start)}.")

@@ -65,10 +65,12 @@ def persona_aware_learning(
     dropped: Dropped,
     ablation: Ablation = "none",
     trunk_weight: float = 0.0,
+    reply_weight: float = 1.0,
 ) -> list[Example]:
     """Stage 1, the mix of dialogue-informed persona selection and persona-enhanced generation.
 
-    `trunk_weight` adds the history itself as a language-modelling target; the paper has none, small models gain.
+    `trunk_weight` adds the history itself as a language-modelling target; the paper has none, small models gain. With a
+    `reply_weight` below 1 the selection counts for more, where it is what takes longest to learn; the paper has 1.
     """
     examples = []
     for dialogue in dialogues:
@@ -82,7 +84,8 @@ def persona_aware_learning(
                 paths.append(Path("selection", trunk, prompter.select_target(dialogue, line)))
             if ablation != "only_selection":
                 reply = prompter.reply_target(dialogue.messages[turn].content)
-                paths.append(Path("reply", prompter.reply(dialogue, turn, line=line), reply))
+                prompt = prompter.reply(dialogue, turn, line=line)
+                paths.append(Path("reply", prompt, reply, reply_weight))
             example = Example(dialogue.id, turn, tuple(paths))
             if _fits(example, prompter, dropped):
                 examples.append((trunk, example))

@@ -26,7 +26,7 @@ Parts = dict[str, list[Dialogue]]
 def load_parts(recipe: Recipe, *, say: Callable[[str], None]) -> Parts:
     """Make or read the dialogues of each part. Splits are disjoint by persona set; `say` is told what is left out."""
     if recipe.data.synthetic is not None:
-        from personalign.data.synthetic import generate, shuffle_personas, swap_personas
+        from personalign.data.synthetic import generate, shuffle_personas, swap_personas, with_made_up_values
 
         sizes = recipe.data.synthetic
         corpus = generate(
@@ -42,6 +42,7 @@ def load_parts(recipe: Recipe, *, say: Callable[[str], None]) -> Parts:
             exchanges=sizes.exchanges,
         )
         parts: Parts = {name: list(dialogues) for name, dialogues in corpus.splits().items()}
+        parts["train"] = with_made_up_values(parts["train"], share=sizes.made_up, seed=sizes.seed)
         swapped = swap_personas(parts["test"], seed=sizes.seed)
         # The history stays as it was: only whom the model is meant to be changes.
         parts["swapped"] = [

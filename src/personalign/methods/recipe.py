@@ -33,7 +33,11 @@ PRETRAIN = "pretrain"
 
 
 class SyntheticData(Section):
-    """The synthetic corpus; numbers of people per split."""
+    """The synthetic corpus; numbers of people per split.
+
+    In a share of `made_up` of the training dialogues (English only) made-up words stand for values: they can only be
+    copied, and copying is then not forgotten over values that return.
+    """
 
     train: Positive = 1200
     align: Positive = 150
@@ -42,6 +46,7 @@ class SyntheticData(Section):
     unseen: Positive = 40
     exchanges: Positive = 7
     seed: Count = 1
+    made_up: Share = 0.0
 
 
 class FileData(Section):
@@ -137,7 +142,10 @@ class CopyStage(Section):
 
 
 class Stage(Section):
-    """One training stage. `batch_examples` counts turns; `steps` null trains for `epochs` epochs."""
+    """One training stage. `batch_examples` counts turns; `steps` null trains for `epochs` epochs.
+
+    `reply_weight` is that of a reply's tokens against a selection's in stage 1; the paper weighs them alike.
+    """
 
     learning_rate: Above0
     batch_examples: Positive = 128
@@ -150,6 +158,7 @@ class Stage(Section):
     adam_beta2: Share = 0.999
     token_budget: Positive = 8192
     trunk_weight: AtLeast0 = 0.0
+    reply_weight: Above0 = 1.0
     evaluate_every: Positive | None = None
     patience: Positive | None = None
     save_every: Positive | None = None

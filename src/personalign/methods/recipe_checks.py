@@ -5,7 +5,7 @@ from pathlib import Path
 from personalign._mini import MINI, is_mini
 from personalign.decoding.generation import DecodingSettings
 from personalign.errors import PersonalignError
-from personalign.methods.recipe import Recipe
+from personalign.methods.recipe import Recipe, Stage
 from personalign.prompts import PromptSettings
 
 # Files of dialogues between PERSONA-CHAT's validation personas, of which the mini has read two.
@@ -50,7 +50,7 @@ def _check_mini(recipe: Recipe, source: str) -> None:
     if recipe.language != "en":
         raise PersonalignError(
             f"{source}: backbone.name: {MINI} knows English alone, and language is {recipe.language}; start from another "
-            "one, or from random weights (backbone.scratch, as in the recipe quickstart)"
+            "one, or from random weights (backbone.scratch, as in the recipe quickstart-scratch)"
         )
     test = "" if recipe.data.files is None else recipe.data.files.test
     # A key, or a path with endings.
@@ -63,6 +63,13 @@ def _check_mini(recipe: Recipe, source: str) -> None:
 
 def _check_words(recipe: Recipe, source: str) -> None:
     scratch = recipe.backbone.scratch
+    synthetic = recipe.data.synthetic
+    knows_all = scratch is None or scratch.tokenizer != "word"
+    if synthetic is not None and synthetic.made_up and not (recipe.language == "en" and knows_all):
+        raise PersonalignError(
+            f"{source}: data.synthetic.made_up is for English and for tokenizers that can write any word; write 0, or "
+            "language en and backbone.scratch.tokenizer bpe"
+        )
     if scratch is not None and scratch.tokenizer == "word" and recipe.data.synthetic is None:
         raise PersonalignError(
             f"{source}: backbone.scratch.tokenizer is 'word', which knows the words of the synthetic corpus alone; "
@@ -106,6 +113,12 @@ def _check_stages(recipe: Recipe, source: str) -> None:
         raise PersonalignError(
             f"{source}: stages.stage2.trunk_weight has no meaning in stage 2; leave it out"
         )
+    for name, stage in stages:
+        if name != "stage1" and isinstance(stage, Stage) and stage.reply_weight != 1:
+            raise PersonalignError(
+                f"{source}: stages.{name}.reply_weight has a meaning in stage 1 alone, where replies stand beside "
+                "selections; leave it out"
+            )
     if stages.stage2.patience is not None and stages.stage2.evaluate_every is None:
         raise PersonalignError(
             f"{source}: stages.stage2.patience counts evaluations, and stages.stage2.evaluate_every is null; "

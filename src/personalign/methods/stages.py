@@ -35,10 +35,16 @@ def stage_examples(
     dropped: pal.Dropped,
 ) -> list[Example]:
     """The examples of a stage; `rejected`, the replies without a persona, is what stage 2 pairs gold replies with."""
-    weight = trained_stages(recipe)[name].trunk_weight
+    stage = trained_stages(recipe)[name]
+    weight = stage.trunk_weight
     if name == "stage1":
         return pal.persona_aware_learning(
-            parts["train"], prompter, dropped=dropped, ablation=recipe.ablation, trunk_weight=weight
+            parts["train"],
+            prompter,
+            dropped=dropped,
+            ablation=recipe.ablation,
+            trunk_weight=weight,
+            reply_weight=stage.reply_weight,
         )
     if name != "stage2":
         return pal.fine_tuning(parts["train"], prompter, dropped=dropped, trunk_weight=weight)

@@ -3,7 +3,12 @@
 from personalign.data.synthetic.corpus import SPLITS, Corpus, Split, generate, write_corpus
 from personalign.data.synthetic.grammar import tokens, vocabulary
 from personalign.data.synthetic.oracle import NliPair, SyntheticOracle, nli_pairs, stated
-from personalign.data.synthetic.swaps import foreign_values, shuffle_personas, swap_personas
+from personalign.data.synthetic.swaps import (
+    foreign_values,
+    shuffle_personas,
+    swap_personas,
+    with_made_up_values,
+)
 
 __all__ = [
     "SPLITS",
@@ -19,5 +24,6 @@ __all__ = [
     "swap_personas",
     "tokens",
     "vocabulary",
+    "with_made_up_values",
     "write_corpus",
 ]

@@ -10,6 +10,38 @@ from personalign.data.synthetic.grammar import Kind, find_values, grammar, repla
 from personalign.data.synthetic.oracle import SyntheticOracle
 from personalign.errors import PersonalignError
 
+# More than a dialogue has values.
+_MADE_UP = 40
+_SHORTEST = 3
+_ONSETS = [
+    "b",
+    "c",
+    "d",
+    "f",
+    "g",
+    "h",
+    "j",
+    "k",
+    "l",
+    "m",
+    "n",
+    "p",
+    "r",
+    "s",
+    "t",
+    "v",
+    "w",
+    "br",
+    "cl",
+    "dr",
+    "gr",
+    "st",
+    "tr",
+    "pl",
+]
+_VOWELS = ["a", "e", "i", "o", "u", "ai", "ea", "oo"]
+_CODAS = ["", "n", "r", "l", "s", "t", "ck", "nd"]
+
 
 def swap_personas(dialogues: Sequence[Dialogue], *, seed: int) -> list[Dialogue]:
     """Each dialogue with a person who has the same kinds of fact, each with another value.
@@ -62,6 +94,29 @@ def foreign_values(dialogues: Sequence[Dialogue], words: Sequence[str], *, seed:
             )
         given.append(_with_values(dialogue, dict(zip(old, rng.sample(words, len(old)), strict=True))))
     return given
+
+
+def with_made_up_values(dialogues: Sequence[Dialogue], *, share: float, seed: int) -> list[Dialogue]:
+    """A share of the dialogues, chosen at random, with made-up words for values; no dialogue's are another's."""
+    rng = random.Random(f"{seed}/made up")
+    return [
+        foreign_values([item], made_up_words(_MADE_UP, rng=rng), seed=rng.getrandbits(32))[0]
+        if rng.random() < share
+        else item
+        for item in dialogues
+    ]
+
+
+def made_up_words(count: int, *, rng: random.Random) -> list[str]:
+    """Distinct words of one to three syllables that can be said and are no value of the English grammar."""
+    values = {value for kind in grammar("en").kinds for value in kind.seen + kind.unseen}
+    words: dict[str, None] = {}
+    while len(words) < count:
+        syllables = (rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(rng.randint(1, 3)))
+        word = "".join(syllables) + rng.choice(_CODAS)
+        if len(word) > _SHORTEST and word not in values:
+            words[word] = None
+    return list(words)
 
 
 def _with_values(dialogue: Dialogue, new: Mapping[str, str]) -> Dialogue:
