@@ -10,6 +10,8 @@ import pytest
 
 from personalign.data.dialogue import Dialogue
 from personalign.data.formats import read_dialogues
+from personalign.data.people import people_of, without_lines_of
+from personalign.data.split import overlap, split_by_persona, without_shared
 from personalign.errors import PersonalignError
 
 SEPARATOR = " +++$+++ "
@@ -52,7 +54,26 @@ def test_cornells_published_files(tmp_path: Path) -> None:
         ("assistant", "Caf\u00e9, then."),
     ]
     assert said(found[1]) == [("user", "Come!"), ("assistant", "Where to?"), ("user", "Caf\u00e9, then.")]
-    assert found[0].extra == {"movie": "m0"}
+    assert found[0].extra == {"movie": "m0", "conversation": "cornell-1"}
+
+
+def test_both_readings_of_a_conversation_stay_on_one_side_of_a_split(tmp_path: Path) -> None:
+    talks = [
+        {"movie": f"m{at}", "turns": turns(("ANN", f"hello {at}"), ("BEN", f"hi {at}"))} for at in range(30)
+    ]
+    found = read_dialogues(rows(tmp_path / "films.jsonl", *talks))
+    assert len({item.id for item in found}) == 60
+    parts = split_by_persona(found, {"train": 0.8, "test": 0.2}, seed=1)
+    said_in = {
+        name: {turn.content for item in part for turn in item.messages} for name, part in parts.items()
+    }
+    assert not said_in["train"] & said_in["test"]
+    assert overlap(found[::2], found[1::2]).conversations == 30
+    assert without_shared(found, found[:1]) == found[2:]
+    people = people_of(found)
+    assert [person.name for person in without_lines_of(people, people[:1])] == [
+        item.person for item in found[2:]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -82,9 +103,7 @@ def test_a_damaged_corpus_names_the_line(
 
 def test_cornell_needs_both_files(tmp_path: Path) -> None:
     (tmp_path / "movie_conversations.txt").write_text("", encoding="utf-8")
-    with pytest.raises(
-        PersonalignError, match=r"there is no .*movie_lines\.txt; put the corpus's movie_lines\.txt"
-    ):
+    with pytest.raises(PersonalignError, match=r"there is no .*movie_lines\.txt; name the corpus's folder"):
         read_dialogues(tmp_path)
 
 
@@ -177,14 +196,22 @@ def test_a_pickle_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(PersonalignError, match=r"it names (posix|nt)\.system, which is not read"):
         read_dialogues(path)
     assert not (tmp_path / "harm").exists()
-    path.write_bytes(pickle.dumps([EPISODE])[:40])
-    with pytest.raises(PersonalignError, match="no pickle of episodes"):
-        read_dialogues(path)
+    for damaged in (pickle.dumps([EPISODE])[:40], b"I1\n)R."):
+        path.write_bytes(damaged)
+        with pytest.raises(PersonalignError, match="no pickle of episodes"):
+            read_dialogues(path)
+    for format in ("light", "cornell"):
+        with pytest.raises(PersonalignError, match=r"is a folder|there is no"):
+            read_dialogues(tmp_path, format=format)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"agents": [3]}, "agents: is no list of agents"), ({"speech": ["a"]}, "speech: is no list as long as")],
+    [
+        ({"agents": [3]}, "agents: is no list of agents"),
+        ({"agents": [{"name": "cat"}, {"name": "cat"}]}, "agents: two have one name"),
+        ({"speech": ["a"]}, "speech: is no list as long as"),
+    ],
 )
 def test_what_is_no_episode(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(PersonalignError) as caught:

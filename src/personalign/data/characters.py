@@ -1,6 +1,7 @@
 """Transcripts in which either speaker is somebody: Cornell's films, LIGHT's episodes, ConvAI2's wild chats.
 
-Every conversation is read once per speaker, with that one as the assistant; `person` tells whose sessions are whose.
+Every conversation is read once per speaker, with that one as the assistant; `person` tells whose sessions are whose, and
+`conversation` which two readings are of one: splits keep them together.
 """
 
 import pickle
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from personalign.data.faults import Fault, Row, Rows, kind
+from personalign.data.native import default_id
 from personalign.data.text import read_json_values, read_text
 
 LINES, CONVERSATIONS = "movie_lines.txt", "movie_conversations.txt"
@@ -39,6 +41,7 @@ class _Transcript:
             yield {
                 "id": f"{self.id}:{number}",
                 "person": person,
+                "conversation": self.id,
                 "persona": list(self.persona.get(speaker, ())),
                 "partner_persona": [line for other in others for line in self.persona.get(other, ())],
                 "messages": [
@@ -57,9 +60,10 @@ def read_cornell(path: Path) -> Rows:
     """The published corpus: `movie_conversations.txt` and the `movie_lines.txt` beside it (ISO 8859-1)."""
     conversations = path / CONVERSATIONS if path.is_dir() else path
     lines = conversations.parent / LINES
-    if not lines.is_file():
-        remedy = f"put the corpus's {LINES} beside {CONVERSATIONS}"
-        return Rows((), (Fault(str(conversations), 0, "file", f"there is no {lines}", remedy),))
+    for needed in (conversations, lines):
+        if not needed.is_file():
+            remedy = f"name the corpus's folder, with {LINES} and {CONVERSATIONS}"
+            return Rows((), (Fault(str(path), 0, "file", f"there is no {needed}", remedy),))
     texts: dict[str, tuple[str, str]] = {}
     names: dict[str, str] = {}
     faults: list[Fault] = []
@@ -111,7 +115,8 @@ def read_transcripts(text: str, *, file: str) -> Rows:
         problems = list(_turn_problems(row.value, file=file, line=row.line))
         faults += problems
         if not problems:
-            transcript = _wild(row.value) if "bot_profile" in row.value else _film(row.value)
+            read = _wild if "bot_profile" in row.value else _film
+            transcript = read(row.value, default_id(file, row.line))
             rows += (Row(row.line, value) for value in transcript.rows())
     return Rows(tuple(rows), tuple(faults))
 
@@ -137,29 +142,37 @@ def _turn_problems(value: Any, *, file: str, line: int) -> Iterator[Fault]:
             yield Fault(file, line, name, f"is {kind(given)}", "write a list of strings")
 
 
-def _film(value: Mapping[str, Any]) -> _Transcript:
+def _film(value: Mapping[str, Any], name: str) -> _Transcript:
     said = [(turn["speaker"], turn["text"]) for turn in value["turns"]]
     film = str(value.get("movie", ""))
-    speakers = dict.fromkeys([*value.get("characters", ()), *(speaker for speaker, _ in said)])
+    speakers = dict.fromkeys([*(value.get("characters") or ()), *(speaker for speaker, _ in said)])
     person = {speaker: f"{film}/{speaker}" if film else speaker for speaker in speakers}
-    return _Transcript(str(value.get("id", "")), said, person, extra={"movie": film} if film else {})
+    return _Transcript(
+        str(name if value.get("id") is None else value["id"]),
+        said,
+        person,
+        extra={"movie": film} if film else {},
+    )
 
 
-def _wild(value: Mapping[str, Any]) -> _Transcript:
+def _wild(value: Mapping[str, Any], name: str) -> _Transcript:
     """participant2 has the bot's profile, participant1 the user's. Speakers without a profile are nobody's sessions."""
     profiles = {"participant1": value.get("user_profile"), "participant2": value.get("bot_profile")}
-    persona = {
-        speaker: [line for line in lines if line.strip()] for speaker, lines in profiles.items() if lines
-    }
-    person = {speaker: "; ".join(sorted(lines)) for speaker, lines in persona.items()}
+    persona = {speaker: [line for line in lines or () if line.strip()] for speaker, lines in profiles.items()}
+    person = {speaker: "; ".join(sorted(lines)) for speaker, lines in persona.items() if lines}
     return _Transcript(
-        str(value.get("id", "")), [(t["speaker"], t["text"]) for t in value["turns"]], person, persona
+        str(name if value.get("id") is None else value["id"]),
+        [(t["speaker"], t["text"]) for t in value["turns"]],
+        person,
+        persona,
     )
 
 
 def read_light(path: Path) -> Rows:
     """LIGHT's episodes, as the published pickle or as JSON: `agents`, and `character` and `speech` per turn."""
     file = str(path)
+    if not path.is_file():
+        return Rows((), (Fault(file, 0, "file", "is a folder", "name the file of LIGHT's episodes"),))
     if path.suffix == ".pkl":
         try:
             with path.open("rb") as stream:
@@ -171,6 +184,9 @@ def read_light(path: Path) -> Rows:
             IndexError,
             KeyError,
             AttributeError,
+            TypeError,
+            OverflowError,
+            MemoryError,
             UnicodeError,
         ) as error:
             remedy = "download it again; only plain lists, objects and texts are read from a pickle"
@@ -213,6 +229,11 @@ def _episode_problem(value: Any, *, file: str, line: int) -> Fault | None:
     )
     if not named:
         return Fault(file, line, "agents", "is no list of agents with names", "give LIGHT's episodes")
+    assert isinstance(agents, list)
+    if len({item["name"] for item in agents}) < len(agents):
+        return Fault(
+            file, line, "agents", "two have one name", "give each agent a name of its own, or take it out"
+        )
     speech, speakers = value.get("speech"), value.get("character")
     if not isinstance(speech, list) or not isinstance(speakers, list) or len(speech) != len(speakers):
         return Fault(file, line, "speech", "is no list as long as `character`", "give LIGHT's episodes")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from personalign.data.dialogue import Dialogue
-from personalign.data.split import normalise_line, persona_key
+from personalign.data.split import conversation_of, normalise_line, persona_key
 
 # Below it k-means with IDL's three clusters is not reached (IDL's release: `if len(sessions) >= 6`).
 ENOUGH_TO_CLUSTER = 6
@@ -39,18 +39,27 @@ def people_of(dialogues: Iterable[Dialogue], *, least: int = 1) -> list[Person]:
 
 
 def without_lines_of(people: Sequence[Person], tested: Sequence[Person]) -> list[Person]:
-    """Those who share no persona line and no name with a tested person; of neither side a partner's persona counts.
+    """Those who share no persona line, name or conversation with a tested person; a partner's persona does not count.
 
     Data sets of one origin give one profile to many people, whole or in part: whoever has learnt a line of a tested
     person has been told who that is.
     """
     names = {person.name for person in tested}
     lines = {line for person in tested for line in _lines(person)}
-    return [person for person in people if person.name not in names and not _lines(person) & lines]
+    heard = {name for person in tested for name in _conversations(person)}
+    return [
+        person
+        for person in people
+        if person.name not in names and not _lines(person) & lines and not _conversations(person) & heard
+    ]
 
 
 def _lines(person: Person) -> set[str]:
     return {normalise_line(line) for session in person.sessions for line in session.persona}
+
+
+def _conversations(person: Person) -> set[str]:
+    return {name for session in person.sessions if (name := conversation_of(session)) is not None}
 
 
 def sessions_per_person(dialogues: Sequence[Dialogue]) -> list[int]:

@@ -16,10 +16,14 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """How many of each two lists of dialogues have in common."""
+    """How many of each two lists of dialogues have in common.
+
+    `conversations` are those that stand in either list from the side of one speaker: see `conversation_of`.
+    """
 
     persona_sets: int
     people: int
+    conversations: int
     ids: int
     persona_lines: int
     utterances: int
@@ -36,15 +40,21 @@ def persona_key(dialogue: Dialogue) -> frozenset[str]:
     return frozenset(normalise_line(line) for line in dialogue.persona)
 
 
+def conversation_of(dialogue: Dialogue) -> str | None:
+    """What a dialogue was read from, where it was read once per speaker: the other reading has its replies in it."""
+    conversation = dialogue.extra.get("conversation")
+    return conversation if isinstance(conversation, str) else None
+
+
 def split_by_persona(
     dialogues: Sequence[Dialogue], shares: Mapping[str, float], *, seed: int
 ) -> dict[str, list[Dialogue]]:
-    """Parts named and sized by `shares` (of dialogues, summing to 1), disjoint by persona set and person.
+    """Parts named and sized by `shares` (of dialogues, summing to 1), disjoint by persona set, person and conversation.
 
-    Dialogues that share a persona set or a `person`, directly or through others, stay together; an empty
+    Dialogues that share a persona set, a `person` or a conversation, directly or through others, stay together; an empty
     persona binds nothing. Which group goes where depends on `seed` and the order of `dialogues` only; within
     a part that order is kept. Sizes are met to within one group. The partner's persona does not count:
-    where every dialogue stands once per speaker, give both rows one `person`.
+    where every dialogue stands once per speaker, give both rows one `conversation` (see `conversation_of`).
 
     Raises PersonalignError for shares that are not positive or do not sum to 1, and for fewer groups than
     parts.
@@ -77,6 +87,7 @@ def overlap(first: Sequence[Dialogue], second: Sequence[Dialogue]) -> Overlap:
     return Overlap(
         persona_sets=len(_keys(first) & _keys(second)),
         people=len(_people(first) & _people(second)),
+        conversations=len(_conversations(first) & _conversations(second)),
         ids=len({d.id for d in first} & {d.id for d in second}),
         persona_lines=len(frozenset().union(*_keys(first)) & frozenset().union(*_keys(second))),
         utterances=len(_utterances(first) & _utterances(second)),
@@ -84,12 +95,14 @@ def overlap(first: Sequence[Dialogue], second: Sequence[Dialogue]) -> Overlap:
 
 
 def without_shared(dialogues: Sequence[Dialogue], tested: Sequence[Dialogue]) -> list[Dialogue]:
-    """Those whose persona set and person no tested dialogue has."""
-    keys, people = _keys(tested), _people(tested)
+    """Those whose persona set, person and conversation no tested dialogue has."""
+    keys, people, conversations = _keys(tested), _people(tested), _conversations(tested)
     return [
         dialogue
         for dialogue in dialogues
-        if dialogue.person not in people and (not dialogue.persona or persona_key(dialogue) not in keys)
+        if dialogue.person not in people
+        and conversation_of(dialogue) not in conversations
+        and (not dialogue.persona or persona_key(dialogue) not in keys)
     ]
 
 
@@ -117,6 +130,8 @@ def _groups(dialogues: Sequence[Dialogue]) -> list[list[int]]:
         bonds: list[object] = [persona_key(dialogue)] if dialogue.persona else []
         if dialogue.person is not None:
             bonds.append(dialogue.person)
+        if (conversation := conversation_of(dialogue)) is not None:
+            bonds.append(("conversation", conversation))
         for bond in bonds:
             parent[root(index)] = root(first.setdefault(bond, index))
     groups: dict[int, list[int]] = {}
@@ -142,6 +157,7 @@ def _assert_disjoint(parts: Mapping[str, Sequence[Dialogue]]) -> None:
             shared = overlap(parts[name], parts[other])
             assert shared.persona_sets == 0, f"{name} and {other} share persona sets"
             assert shared.people == 0, f"{name} and {other} share people"
+            assert shared.conversations == 0, f"{name} and {other} share conversations"
 
 
 def _keys(dialogues: Sequence[Dialogue]) -> set[frozenset[str]]:
@@ -150,6 +166,10 @@ def _keys(dialogues: Sequence[Dialogue]) -> set[frozenset[str]]:
 
 def _people(dialogues: Sequence[Dialogue]) -> set[str]:
     return {dialogue.person for dialogue in dialogues if dialogue.person is not None}
+
+
+def _conversations(dialogues: Sequence[Dialogue]) -> set[str]:
+    return {name for dialogue in dialogues if (name := conversation_of(dialogue)) is not None}
 
 
 def _utterances(dialogues: Sequence[Dialogue]) -> set[str]:

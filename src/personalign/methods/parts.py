@@ -84,11 +84,12 @@ def _refuse_overlap(parts: Parts, files: FileData) -> None:
     for place, name in enumerate(names):
         for other in names[place + 1 :]:
             shared = overlap(parts[name], parts[other])
-            if shared.persona_sets or shared.people:
+            if shared.persona_sets or shared.people or shared.conversations:
                 file = files.test if other == "test" else files.align
+                more = f" and {shared.conversations} conversations" if shared.conversations else ""
                 raise PersonalignError(
                     f"data: file '{file}', part '{other}', and part '{name}' share {shared.persona_sets} persona sets "
-                    f"and {shared.people} people; make files that share none with `personalign data split`, or "
+                    f"and {shared.people} people{more}; make files that share none with `personalign data split`, or "
                     "write data.files.shared=drop"
                 )
 
