@@ -96,8 +96,8 @@ def test_weights_are_stored_as_asked(made: tuple[Path, dict[str, Any]]) -> None:
 
 def test_nothing_that_is_tested_is_read_and_all_is_counted(made: tuple[Path, dict[str, Any]]) -> None:
     counts = made[1]["data"]
-    # The greeter's "i like tea ." is also what every baker's partner is, hence all files are left out from both sides.
-    assert counts["dialogues dropped for a test persona line"] == 2 * 8 + 1
+    # The greeter's "i like tea ." is also what every baker's partner is, hence all files are left out.
+    assert counts["dialogues dropped for a test persona line"] == 8 + 1
     assert counts["dialogues"] == counts["train"] + counts["held_out"] == 10
 
 

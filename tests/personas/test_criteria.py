@@ -7,6 +7,7 @@ import pytest
 
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.people import people_of
+from personalign.errors import PersonalignError
 from personalign.personas.criteria import KINDS, CriterionMaker, criterion_maker
 from personalign.personas.extraction import Triple
 
@@ -110,6 +111,24 @@ def test_one_is_drawn_among_those_that_can_be_made_and_counted() -> None:
     assert first == made.one("ann", "I am a farmer , you know")
     assert first is not None
     assert made.counts == {first.kind: 2}
+
+
+def test_marks_stay_where_they_were_and_objects_as_they_were_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {
+        "I have two Dogs.": Triple("I", "pet", "Dogs."),
+        "i own a Great Dane!": Triple("i", "pet", "Great Dane!"),
+    }
+    monkeypatch.setattr(
+        Extractor, "triples", lambda self, texts: [(facts[t],) if t in facts else () for t in texts]
+    )
+    talk = session("ann", "a", "I have two Dogs.", "b", "i own a Great Dane!")
+    found = {item.kind: item.text for item in maker(sessions=[talk]).every("ann", "I have two Dogs.")}
+    assert found["inconsistency"] == "I have two Great Dane."
+
+
+def test_somebody_unknown_is_named() -> None:
+    with pytest.raises(PersonalignError, match="nobody who was read is called 'zz'"):
+        maker().every("zz", "hello")
 
 
 @pytest.mark.parametrize("person", ["ann", "ben"])

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.models.encoder import Encoder
 from personalign.personas import edit_distance
-from personalign.personas.edit_distance import EncodedSession, edit_distances, encode_sessions
+from personalign.personas.edit_distance import (
+    EncodedSession,
+    edit_distances,
+    edit_distances_of,
+    encode_sessions,
+)
 
 
 def session(rng: np.random.Generator, length: int, *, width: int = 3) -> EncodedSession:
@@ -104,6 +109,14 @@ def test_filled_in_pieces_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
             patched.setattr(edit_distance, "_CELLS", 300)
             np.testing.assert_allclose(whole, edit_distances(sessions), atol=1e-12)
         assert whole.shape == (len(sessions), len(sessions))
+
+
+def test_nobody_and_people_without_sessions() -> None:
+    assert edit_distances_of([]) == []
+    assert [table.shape for table in edit_distances_of([[], [session(np.random.default_rng(1), 2)]])] == [
+        (0, 0),
+        (1, 1),
+    ]
 
 
 def test_sessions_are_encoded_message_by_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,9 @@ def test_sentences_are_split_and_not_facts() -> None:
     assert gold_triples(held_out)[held_out[0].text] == tuple(Triple(*fact_of) for fact_of in (
         (fact.subject, fact.relation, fact.object) for fact in held_out if fact.text == held_out[0].text
     ))  # fmt: skip
+    alike = [Fact("I have a dog.", "i", "pet", "dog"), Fact("i have a dog .", "i", "pet", "dog"), facts[0]]
+    for seed in range(9):
+        assert {len(part) for part in split_facts(alike, held_out=0.5, seed=seed)} == {1, 2}
     with pytest.raises(PersonalignError, match="1 sentences cannot be split"):
         split_facts(facts[:2], held_out=0.1, seed=1)
 

@@ -40,6 +40,7 @@ def test_few_sessions_are_one_cluster() -> None:
     assert cluster(three_topics()[:5]).tolist() == [0] * 5
     assert len(set(cluster(three_topics()[:6]).tolist())) == 3
     assert cluster(three_topics(), clusters=1).tolist() == [0] * 9
+    assert len(set(cluster(three_topics(), clusters=20).tolist())) == 9
 
 
 def test_what_is_noise_to_dbscan_is_a_cluster_of_its_own() -> None:

@@ -1,11 +1,13 @@
 """The tagger: what it is taught, that it learns it, and that it comes back from its folder."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from personalign.cli.extract import app
@@ -53,8 +55,8 @@ def test_the_best_span_is_in_order_and_short() -> None:
 def facts(path: Path) -> Path:
     """Who likes what, in the few words that the encoder knows."""
     rows = []
-    for end in ("", " .", " . .", " always"):
-        for begin in ("", "always ", "never ", ". "):
+    for end in ("", " always", " never", " never always"):
+        for begin in ("", "always ", "never ", "never never "):
             for thing in ("dogs", "cats", "fish"):
                 for verb in ("like", "dislike"):
                     text = f"{begin}i {verb} {thing}{end}"
@@ -95,6 +97,7 @@ def test_it_learns_relations_and_objects(trained: tuple[Path, dict[str, Any]]) -
 def test_it_comes_back_from_its_folder(trained: tuple[Path, dict[str, Any]]) -> None:
     folder, record = trained
     tagger = load_tagger(folder / "tagger")
+    assert tagger.max_length == 36
     assert set(tagger.relations) == {"like_animal", "dislike_animal", NONE}
     texts = ["i like dogs", "never . . dogs", "", "i dislike fish always", "i like dogs"]
     found = tagger.triples(texts)
@@ -139,6 +142,28 @@ def test_mistakes_are_named(trained: tuple[Path, dict[str, Any]], tmp_path: Path
         train_tagger(TaggerTraining(facts=folder / "facts.jsonl", out=folder / "tagger"))
     with pytest.raises(PersonalignError, match=r"is no extractor: it has no extractor\.json"):
         load_tagger(tmp_path)
+    for name, damage in (("extractor.json", b"{"), ("extractor.json", b"{}"), ("heads.safetensors", b"x")):
+        copy = tmp_path / "copy"
+        shutil.copytree(folder / "tagger", copy)
+        (copy / name).write_bytes(damage)
+        with pytest.raises(PersonalignError, match="is a damaged extractor"):
+            load_tagger(copy)
+        shutil.rmtree(copy)
+    shutil.copytree(folder / "tagger", tmp_path / "lacking")
+    weights = load_file(tmp_path / "lacking" / "heads.safetensors")
+    save_file({"relation.bias": weights["relation.bias"]}, tmp_path / "lacking" / "heads.safetensors")
+    with pytest.raises(PersonalignError, match="does not have the weights of this network"):
+        load_tagger(tmp_path / "lacking")
+    chinese = tmp_path / "chinese.jsonl"
+    chinese.write_text(
+        "".join(
+            json.dumps({"text": text, "triples": [["我", "有", "狗"]]}) + "\n"
+            for text in ("我有狗", "我有只狗")
+        ),
+        encoding="utf-8",
+    )
+    with pytest.raises(PersonalignError, match="none has its words in its sentence"):
+        train_tagger(TaggerTraining(facts=chinese, out=tmp_path / "x"))
     with pytest.raises(PersonalignError, match=r"cannot be loaded as an encoder|there is no folder"):
         train_tagger(
             TaggerTraining(facts=folder / "facts.jsonl", out=tmp_path / "x", encoder=str(tmp_path / "no"))

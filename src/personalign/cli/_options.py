@@ -32,4 +32,4 @@ def keep_existing(*paths: Path, force: bool) -> None:
 
 def column_map(values: list[str] | None) -> dict[str, str] | None:
     """Which column holds which field of a table; None where nothing is said of it."""
-    return pairs_of(values, option="--column", example="persona=personality") if values else None
+    return pairs_of(values, option="--column", example="FIELD=COLUMN") if values else None

@@ -12,6 +12,7 @@ from personalign.data.exports import SILENCE, DateOrder, ExportFormat, read_expo
 from personalign.data.formats import write_dialogues
 from personalign.errors import PersonalignError
 
+_MOST_HOURS = 1_000_000
 HOURS = SILENCE.total_seconds() / 3600
 
 Export = Annotated[
@@ -45,8 +46,10 @@ def import_chat(
 ) -> None:
     """Cut an exported chat into the sessions of one person. Nothing leaves the machine; ask those who wrote."""
     keep_existing(target, force=force)
-    if not silence > 0:
-        raise PersonalignError(f"--silence is {silence:g}; write a number of hours above 0")
+    if not 0 < silence <= _MOST_HOURS:
+        raise PersonalignError(
+            f"--silence is {silence:g}; write a number of hours above 0, at most {_MOST_HOURS:,}"
+        )
     log = read_export(export, format=format, chat=chat, date_order=date_order, columns=column_map(column))
     found = sessions_of(log, person, silence=timedelta(hours=silence))
     write_dialogues(target, found.dialogues)

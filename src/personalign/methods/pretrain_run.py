@@ -141,10 +141,16 @@ class PretrainRun:
 
     def _dialogues(self) -> tuple[list[Dialogue], dict[str, int]]:
         data = self.recipe.data
-        sources = [
-            filled_in(read_dialogues(locate(key, data.hub)), data.fill_in, seed=self.recipe.seed)
-            for key in data.files
-        ]
+        tested = [item for key in data.tested for item in read_dialogues(locate(key, data.hub))]
+        left_out: Counter[str] = Counter()
+        sources = []
+        for key in data.files:
+            read = read_dialogues(locate(key, data.hub))
+            if tested:
+                # As it was written: a placeholder that is filled in would hide what is tested.
+                read, counts = untested([read], tested)
+                left_out.update(counts)
+            sources.append(filled_in(read, data.fill_in, seed=self.recipe.seed))
         if data.both_sides:
             sources = [[*source, *filter(None, map(_other_side, source))] for source in sources]
         if data.persona_pairs is not None:
@@ -153,9 +159,10 @@ class PretrainRun:
             files = [dialogue for source in sources for dialogue in source]
             language = self.recipe.language
             sources.append(synthetic_text(data.synthetic, files, language=language, seed=self.recipe.seed))
-        tested = [item for key in data.tested for item in read_dialogues(locate(key, data.hub))]
         kept, counts = untested(sources, tested)
-        return (self._labelled(kept) if self.recipe.tasks == "persona" else kept), counts
+        left_out.update(counts)
+        labelled = self._labelled(kept) if self.recipe.tasks == "persona" else kept
+        return labelled, {**left_out, "dialogues": len(kept)}
 
     def _labelled(self, dialogues: Sequence[Dialogue]) -> list[Dialogue]:
         """Labels by idf overlap for those that bring none; idf counts over all of them."""

@@ -11,15 +11,17 @@ import numpy as np
 
 from personalign.data.dialogue import Dialogue
 from personalign.data.people import Person
+from personalign.errors import PersonalignError
 from personalign.evaluation.nli_rows import normalise
 from personalign.models.encoder import Encoder
-from personalign.personas.extraction import Extractor, Triple
+from personalign.personas.extraction import Extractor, Triple, plain
 
 Kind = Literal["inconsistency", "fabrication", "inversion"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # IDL, section 3.3.2, says "top-m" and no number.
 SIMILAR = 50
+_MARKS = " .,;:!?\"'()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class CriterionMaker:
     _facts: Mapping[str, tuple[Triple, ...]]
     _of_person: Mapping[str, frozenset[Triple]]
     _objects: Mapping[str, Sequence[str]]
+    _own_objects: Mapping[str, Mapping[str, Sequence[str]]]
     _partners: Mapping[str, Sequence[str]]
     _said: Sequence[str]
     _vectors: np.ndarray
@@ -44,7 +47,12 @@ class CriterionMaker:
     counts: Counter[str] = field(default_factory=Counter)
 
     def every(self, person: str, reply: str) -> list[Criterion]:
-        """At most one of each kind, none of them empty or what was said; the same on every call."""
+        """At most one of each kind, none of them empty or what was said; the same on every call.
+
+        Raises PersonalignError for somebody who is not among the people that were read.
+        """
+        if person not in self._of_person:
+            raise PersonalignError(f"person: nobody who was read is called '{person}'")
         rng = random.Random(f"{self._seed}/{person}/{reply}")
         made = {
             "inconsistency": self._inconsistent(person, reply, rng),
@@ -72,12 +80,14 @@ class CriterionMaker:
         facts = list(self._facts.get(reply, ()))
         rng.shuffle(facts)
         for fact in facts:
-            place = re.search(rf"(?<!\w){re.escape(fact.object)}(?!\w)", reply, re.IGNORECASE)
+            # Without the marks around it, which stay.
+            thing = fact.object.strip(_MARKS)
+            place = re.search(rf"(?<!\w){re.escape(thing)}(?!\w)", reply, re.IGNORECASE) if thing else None
             if place is None:
                 continue
-            own = sorted({item.object for item in self._of_person[person] if item.relation == fact.relation})
+            own = self._own_objects[person].get(fact.relation, ())
             for pool in (own, self._objects.get(fact.relation, ())):
-                others = [thing for thing in pool if normalise(thing) != normalise(fact.object)]
+                others = [other for other in pool if normalise(other) != normalise(fact.object)]
                 if others:
                     return reply[: place.start()] + rng.choice(others) + reply[place.end() :]
         return None
@@ -93,7 +103,7 @@ class CriterionMaker:
         candidates = [
             text
             for text in (self._said[at] for at in nearest)
-            if (facts := self._facts.get(text, ())) and text != reply and not mine & set(map(_plain, facts))
+            if (facts := self._facts.get(text, ())) and text != reply and not mine & set(map(plain, facts))
         ]
         return rng.choice(candidates) if candidates else None
 
@@ -115,10 +125,6 @@ def criterion_maker(
     said = sorted({text for texts in own.values() for text in texts})
     facts = dict(zip(said, extractor.triples(said), strict=True))
     texts = sorted({*said, *(text for held in partners.values() for text in held)})
-    objects: dict[str, set[str]] = defaultdict(set)
-    for triples in facts.values():
-        for triple in triples:
-            objects[triple.relation].add(triple.object)
     vectors = encoder.encode(texts)
     row = {text: at for at, text in enumerate(texts)}
     # What may be taken for the person's own is what some person said; partners' words serve inversion alone.
@@ -127,10 +133,11 @@ def criterion_maker(
     return CriterionMaker(
         _facts=facts,
         _of_person={
-            name: frozenset(_plain(triple) for text in held for triple in facts[text])
+            name: frozenset(plain(triple) for text in held for triple in facts[text])
             for name, held in own.items()
         },
-        _objects={relation: sorted(things) for relation, things in objects.items()},
+        _objects=_objects_of(facts.values()),
+        _own_objects={name: _objects_of(facts[text] for text in held) for name, held in own.items()},
         _partners=partners,
         _said=said,
         _vectors=vectors[order],
@@ -140,8 +147,14 @@ def criterion_maker(
     )
 
 
-def _plain(triple: Triple) -> Triple:
-    return Triple(normalise(triple.subject), triple.relation, normalise(triple.object))
+def _objects_of(facts: Iterable[Sequence[Triple]]) -> dict[str, list[str]]:
+    """By relation, as they were said but for the marks around them."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for triples in facts:
+        for triple in triples:
+            if thing := triple.object.strip(_MARKS):
+                found[triple.relation].add(thing)
+    return {relation: sorted(things) for relation, things in found.items()}
 
 
 def _distinct(sessions: Iterable[Dialogue], role: str) -> list[str]:

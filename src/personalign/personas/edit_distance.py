@@ -63,7 +63,7 @@ def edit_distances_of(people: Sequence[Sequence[EncodedSession]], *, scale: floa
             group, cells = [], 0
         group.append(sessions)
         cells += own
-    return tables + _distances(group, scale=scale)
+    return tables + (_distances(group, scale=scale) if group else [])
 
 
 def _distances(people: Sequence[Sequence[EncodedSession]], *, scale: float) -> list[Distances]:

@@ -65,7 +65,7 @@ class ExtractionScores:
 
 def score_extraction(gold: Sequence[Sequence[Triple]], found: Sequence[Sequence[Triple]]) -> ExtractionScores:
     """Compare what was found with what is right, text by text."""
-    right, given = ([[_plain(triple) for triple in triples] for triples in side] for side in (gold, found))
+    right, given = ([[plain(triple) for triple in triples] for triples in side] for side in (gold, found))
     pairs = zip(right, given, strict=True)
     exact = sum(triple in others for triples, others in pairs for triple in triples)
     total = sum(map(len, right))
@@ -77,7 +77,8 @@ def score_extraction(gold: Sequence[Sequence[Triple]], found: Sequence[Sequence[
     return ExtractionScores(len(right), total, exact / max(1, total), whole, *elements)
 
 
-def _plain(triple: Triple) -> Triple:
+def plain(triple: Triple) -> Triple:
+    """As two triples are compared: without case and punctuation."""
     return Triple(normalise(triple.subject), triple.relation, normalise(triple.object))
 
 
@@ -94,15 +95,17 @@ def _f1(gold: Sequence[Sequence[object]], found: Sequence[Sequence[object]]) -> 
 
 
 def split_facts(facts: Sequence[Fact], *, held_out: float, seed: int) -> tuple[list[Fact], list[Fact]]:
-    """Those to learn from and those held out, by sentence: facts of one sentence lie on one side."""
-    texts = sorted({fact.text for fact in facts})
+    """Those to learn from and those held out, by sentence, however it is cased and punctuated."""
+    texts = sorted({normalise(fact.text) for fact in facts})
     if len(texts) < 2:
         raise PersonalignError(f"{len(texts)} sentences cannot be split; give at least two")
     random.Random(f"{seed}/extraction").shuffle(texts)
     chosen = set(texts[: max(1, round(held_out * len(texts)))])
-    return [fact for fact in facts if fact.text not in chosen], [
-        fact for fact in facts if fact.text in chosen
-    ]
+    held = [normalise(fact.text) in chosen for fact in facts]
+    return (
+        [fact for fact, out in zip(facts, held, strict=True) if not out],
+        [fact for fact, out in zip(facts, held, strict=True) if out],
+    )
 
 
 def gold_triples(facts: Sequence[Fact]) -> dict[str, tuple[Triple, ...]]:

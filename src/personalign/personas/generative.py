@@ -79,6 +79,6 @@ class GenerativeExtractor:
         )
         found: dict[str, tuple[Triple, ...]] = {}
         for row, answer in zip(rows, answers[0] if rows else [], strict=True):
-            lines = self.loaded.tokenizer.decode(answer.tokens, skip_special_tokens=True).strip().split("\n")
+            lines = self.loaded.tokenizer.decode(answer.tokens, skip_special_tokens=True).rstrip().split("\n")
             found.update(zip(row, map(read_facts_of, lines), strict=False))
         return [found.get(text, ()) for text in texts]

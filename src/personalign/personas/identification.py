@@ -47,7 +47,9 @@ def cluster(
         raise PersonalignError(f"clusterer '{clusterer}' is unknown; write one of {', '.join(CLUSTERERS)}")
     if len(vectors) < ENOUGH_TO_CLUSTER or clusters < 2:
         return np.zeros(len(vectors), dtype=np.int64)
-    labels = np.asarray(_clusterer(clusterer, clusters, seed).fit_predict(vectors), dtype=np.int64)
+    labels = np.asarray(
+        _clusterer(clusterer, min(clusters, len(vectors)), seed).fit_predict(vectors), dtype=np.int64
+    )
     noise = np.flatnonzero(labels < 0)
     labels[noise] = labels.max() + 1 + np.arange(len(noise))
     return labels

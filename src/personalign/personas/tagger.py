@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -203,10 +204,22 @@ def load_tagger(folder: Path | str, *, dtype: Dtype = "float32", device: str = "
         raise PersonalignError(
             f"{path} is no extractor: it has no {RECORD} with {HEADS}; train one with `personalign extract train`"
         )
-    record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    relations = tuple(record["relations"])
-    network, tokenizer = new_network(str(path), relations=len(relations))
-    network.load_state_dict(load_file(path / HEADS), strict=False)
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        relations, max_length = tuple(record["relations"]), int(record["settings"]["max_length"])
+        heads = load_file(path / HEADS)
+        network, tokenizer = new_network(str(path), relations=len(relations))
+        missing, unknown = network.load_state_dict(heads, strict=False)
+    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise PersonalignError(
+            f"{path} is a damaged extractor ({error}); copy it again, or train it anew"
+        ) from None
+    lost = [name for name in missing if not name.startswith("encoder.")]
+    if lost or unknown:
+        named = ", ".join([*lost, *unknown])
+        raise PersonalignError(
+            f"{path / HEADS} does not have the weights of this network ({named}); train it anew"
+        )
     place = choose_device(device)
     parameters = sum(item.numel() for item in network.parameters())
     return Tagger(
@@ -215,4 +228,5 @@ def load_tagger(folder: Path | str, *, dtype: Dtype = "float32", device: str = "
         tokenizer=tokenizer,
         relations=relations,
         precision=choose_precision(dtype, device=place, parameters=parameters),
+        max_length=max_length,
     )

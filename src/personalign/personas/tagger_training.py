@@ -1,6 +1,7 @@
 """Train a tagger on sentences whose facts are known, and say how good it is."""
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +19,7 @@ from personalign.errors import PersonalignError
 from personalign.evaluation.nli_rows import normalise
 from personalign.evaluation.nli_triples import Fact, read_facts
 from personalign.models.precision import Dtype, autocast, choose_device, choose_precision
-from personalign.personas.extraction import gold_triples, score_extraction, split_facts
+from personalign.personas.extraction import Extractor, gold_triples, score_extraction, split_facts
 from personalign.personas.tagger import NONE, Tagger, WordBatch, new_network, word_batch
 
 Progress = Callable[[int, int], None]
@@ -27,6 +28,7 @@ Progress = Callable[[int, int], None]
 _FIRST_PERSON = frozenset(
     {"i", "i'm", "im", "i've", "i'd", "i'll", "me", "my", "mine", "myself", "we", "us", "our", "ours"}
 )
+_WORD = re.compile(r"[\w']+")
 _IGNORED = -100
 
 
@@ -71,6 +73,11 @@ def train_tagger(config: TaggerTraining, *, progress: Progress | None = None) ->
     set_seed(config.seed)
     learnt, held_out = split_facts(read_facts(config.facts), held_out=config.held_out, seed=config.seed)
     spans = [(fact, span) for fact in learnt if (span := places_of(fact)) is not None]
+    if not spans:
+        raise PersonalignError(
+            f"{config.facts}: of {len(learnt)} facts to learn from none has its words in its sentence; write words with "
+            "spaces between them, or give more sentences"
+        )
     others = _others(config, {fact.text for fact in learnt} | {fact.text for fact in held_out}, len(spans))
     relations = tuple(sorted({fact.relation for fact, _ in spans} | ({NONE} if others else set())))
     network, tokenizer = new_network(config.encoder, relations=len(relations))
@@ -108,7 +115,7 @@ def train_tagger(config: TaggerTraining, *, progress: Progress | None = None) ->
     return record
 
 
-def evaluate_extractor(extractor: Any, facts: Sequence[Fact]) -> dict[str, float]:
+def evaluate_extractor(extractor: Extractor, facts: Sequence[Fact]) -> dict[str, float]:
     """`score_extraction` over the sentences of facts, as plain values."""
     gold = gold_triples(facts)
     return asdict(score_extraction(list(gold.values()), extractor.triples(list(gold))))
@@ -171,11 +178,13 @@ def _others(config: TaggerTraining, known: set[str], facts: int) -> list[str]:
     if config.dialogues is None:
         return []
     texts = {turn.content for dialogue in read_dialogues(config.dialogues) for turn in dialogue.messages}
-    found = sorted(
-        text for text in texts - known if text.split() and not _FIRST_PERSON & set(text.lower().split())
-    )
+    found = sorted(text for text in texts - known if text.split() and not _FIRST_PERSON & _words(text))
     random.Random(f"{config.seed}/others").shuffle(found)
     return found[: facts * config.others // 100]
+
+
+def _words(text: str) -> set[str]:
+    return set(_WORD.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")))
 
 
 def _fit(

@@ -167,6 +167,34 @@ def test_the_zip_that_phones_send(tmp_path: Path) -> None:
         read_export(path)
 
 
+def test_a_damaged_zip_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "chat.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("_chat.txt", "[31/12/2023, 21:05:33] Ann: hi\n" * 200)
+    data = bytearray(path.read_bytes())
+    flipped = data.copy()
+    flipped[60] ^= 255
+    for damaged in (flipped, data[:-30]):
+        path.write_bytes(damaged)
+        with pytest.raises(
+            PersonalignError, match=r"cannot be unpacked|no message begins|is not UTF-8|0 text files"
+        ):
+            read_export(path)
+
+
+def test_options_of_another_format_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "chat.txt"
+    path.write_text("31/12/2023, 21:05 - Ann: hi\n", encoding="utf-8")
+    with pytest.raises(
+        PersonalignError, match="chat belongs to format telegram, and this is whatsapp; leave it out"
+    ):
+        read_export(path, chat="Ann")
+    with pytest.raises(PersonalignError, match="columns belongs to format csv"):
+        read_export(path, columns={"sender": "who"})
+    with pytest.raises(PersonalignError, match="date order 'foo' is unknown; write dmy, mdy or ymd"):
+        read_export(path, date_order="foo")  # type: ignore[arg-type]
+
+
 NAMES = st.text("abcdefghij \u00e9\u5c0f\u660e", min_size=1, max_size=12).map(str.strip).filter(bool)
 WORDS = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cc", "Cf", "Zl", "Zp", "Zs")), min_size=1, max_size=30
@@ -282,6 +310,30 @@ def test_a_telegram_account_has_many_chats(tmp_path: Path) -> None:
         read_export(path)
     with pytest.raises(PersonalignError, match="there is no chat 'Dora'"):
         read_export(path, chat="Dora")
+
+
+def test_two_people_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    export = telegram({"from_id": "u1"}, {"from_id": "u2", "text": "ho"}, {"from": "Ben", "from_id": "u3"})
+    log = read_export(written(tmp_path / "result.json", export))
+    assert said(log) == [("Ann (u1)", "hi"), ("Ann (u2)", "ho"), ("Ben", "hi")]
+    assert log.remarks == ("2 people are called Ann; they are told apart by their ids",)
+    two = discord({}, {"author": {"id": "2", "name": "x", "nickname": "Ann"}})
+    assert {m.sender for m in read_export(written(tmp_path / "d.json", two)).messages} == {
+        "Ann (1)",
+        "Ann (2)",
+    }
+    chats = [telegram({}, id=7), telegram({"text": "ho"}, id=8)]
+    path = written(tmp_path / "account.json", {"chats": {"list": chats}})
+    assert said(read_export(path, chat="8")) == [("Ann", "ho")]
+    with pytest.raises(PersonalignError, match="there is no chat 'Ben'; write --chat with one of: 7, 8"):
+        read_export(path, chat="Ben")
+
+
+def test_a_number_that_is_too_long_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text('{"messages": [{"id": ' + "1" * 5000 + "}]}", encoding="utf-8")
+    with pytest.raises(PersonalignError, match="not JSON"):
+        read_export(path)
 
 
 @pytest.mark.parametrize(
@@ -403,6 +455,15 @@ def test_a_table(tmp_path: Path) -> None:
     path.write_text("when;who;what\n2024-05-31;Ann;hi\n", encoding="utf-8")
     log = read_export(path, columns={"date": "when", "sender": "WHO", "text": "what"})
     assert said(log) == [("Ann", "hi")]
+    path.write_text("date,sender,text\n20240531,Ann,hi\n1717149600,Ben,ho\n", encoding="utf-8")
+    assert [message.sent for message in read_export(path).messages] == [
+        datetime(2024, 5, 31),
+        datetime(2024, 5, 31, 10),
+    ]
+    with pytest.raises(
+        PersonalignError, match="--column sendr: there is no such field; write sender, text, date"
+    ):
+        read_export(path, columns={"sendr": "who"})
 
 
 @pytest.mark.parametrize(
@@ -417,6 +478,7 @@ def test_a_table(tmp_path: Path) -> None:
         ("date,author,text\n2024-05-31,,a\n", "chat.csv:2: sender: is empty"),
         ('date,author,text\n2024-05-31,Ann,"a\n', "chat.csv:2: line: no row of a table"),
         ("\n", "chat.csv:1: sender: no column"),
+        ("date,author,text\n1234567,Ann,a\n", "chat.csv:2: date: '1234567' is no date"),
     ],
 )
 def test_a_damaged_table_names_the_line(tmp_path: Path, text: str, message: str) -> None:

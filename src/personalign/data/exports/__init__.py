@@ -1,6 +1,7 @@
 """A person's own chats, exported from WhatsApp, Telegram, Discord or as a table, as sessions of one person."""
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
@@ -10,7 +11,7 @@ from personalign.data.exports.log import ChatLog, ChatMessage
 from personalign.data.exports.sessions import SILENCE, Sessions, find_person, sessions_of
 from personalign.data.exports.table import read_table
 from personalign.data.exports.telegram import read_telegram
-from personalign.data.exports.whatsapp import DateOrder, read_whatsapp
+from personalign.data.exports.whatsapp import DateOrder, check_date_order, read_whatsapp
 from personalign.data.faults import error_of
 from personalign.data.text import decode_text, read_text
 from personalign.errors import PersonalignError
@@ -30,6 +31,7 @@ __all__ = [
 
 ExportFormat = Literal["whatsapp", "telegram", "discord", "csv"]
 _TABLES = (".csv", ".tsv")
+_MOST_BYTES = 2**30
 
 
 def read_export(
@@ -50,7 +52,18 @@ def read_export(
         raise PersonalignError(f"unknown format {format!r}; write one of {', '.join(get_args(ExportFormat))}")
     text = _text(Path(path))
     file = str(path)
-    match format or recognise(text, name=file):
+    format = format or recognise(text, name=file)
+    options = {
+        "telegram": ("chat", chat),
+        "whatsapp": ("date_order", date_order),
+        "csv": ("columns", columns),
+    }
+    for owner, (option, given) in options.items():
+        if given and owner != format:
+            raise PersonalignError(
+                f"{path}: {option} belongs to format {owner}, and this is {format}; leave it out"
+            )
+    match format:
         case "telegram":
             return read_telegram(text, file=file, chat=chat)
         case "discord":
@@ -58,7 +71,7 @@ def read_export(
         case "csv":
             return read_table(text, file=file, columns=columns)
         case _:
-            return read_whatsapp(text, file=file, date_order=date_order)
+            return read_whatsapp(text, file=file, date_order=date_order and check_date_order(date_order))
 
 
 def recognise(text: str, *, name: str = "") -> ExportFormat:
@@ -84,19 +97,18 @@ def _text(path: Path) -> str:
 
 def _zipped(path: Path) -> str:
     """WhatsApp zips a chat with its media: one text file, whatever else there is."""
-    with zipfile.ZipFile(path) as archive:
-        texts = [name for name in archive.namelist() if name.lower().endswith(".txt")]
-        if len(texts) != 1:
-            raise PersonalignError(
-                f"{path} holds {len(texts)} text files, where an exported chat has one; unpack it and name the file"
-            )
-        try:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            texts = [item for item in archive.infolist() if item.filename.lower().endswith(".txt")]
+            if len(texts) != 1 or texts[0].file_size > _MOST_BYTES:
+                raise PersonalignError(
+                    f"{path} holds {len(texts)} text files, where an exported chat has one, of less than a gigabyte; "
+                    "unpack it and name the file"
+                )
             data = archive.read(texts[0])
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-            raise PersonalignError(
-                f"{path}: {texts[0]} cannot be unpacked ({error}); export the chat again"
-            ) from None
-    text, faults = decode_text(data, f"{path}:{texts[0]}")
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
+        raise PersonalignError(f"{path} cannot be unpacked ({error}); export the chat again") from None
+    text, faults = decode_text(data, f"{path}:{texts[0].filename}")
     if faults:
         raise error_of(faults)
     return text

@@ -42,4 +42,4 @@ def _message(item: Located, *, file: str) -> ChatMessage | Fault | str:
     except (TypeError, ValueError):
         wanted = "a date such as 2024-05-31T18:05:00+00:00"
         return field_fault(file, item.line, "timestamp", value.get("timestamp"), wanted)
-    return ChatMessage(name, text.strip(), sent.replace(tzinfo=None), item.line)
+    return ChatMessage(name, text.strip(), sent.replace(tzinfo=None), item.line, str(author.get("id", "")))

@@ -33,9 +33,9 @@ def read_located(text: str, *, file: str) -> Any:
         place = reader.skip(place)
         if place < len(text):
             raise json.JSONDecodeError("text after the end of the export", text, place)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         at = error.pos if isinstance(error, json.JSONDecodeError) else 0
-        problem = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        problem = error.msg if isinstance(error, json.JSONDecodeError) else str(error) or "nested too deeply"
         cut = " (the file ends in the middle: it was cut off)" if at >= len(text.rstrip()) else ""
         remedy = "export the chat again, or mend the JSON here"
         raise error_of(
@@ -132,7 +132,26 @@ def collected(messages: Iterable[Located], read: Callable[[Located], ChatMessage
             kept.append(replace(found, text=_whole_characters(found.text)))
     if faults:
         raise error_of(faults)
-    return ChatLog(tuple(kept), dict(left_out))
+    return _told_apart(kept, left_out)
+
+
+def _told_apart(messages: list[ChatMessage], left_out: Counter[str]) -> ChatLog:
+    """Two people of one name would be taken for one: their names are written with their ids."""
+    ids: dict[str, set[str | None]] = {}
+    for message in messages:
+        ids.setdefault(message.sender, set()).add(message.sender_id)
+    twice = {name for name, found in ids.items() if len(found) > 1}
+    told = tuple(
+        replace(message, sender=f"{message.sender} ({message.sender_id})")
+        if message.sender in twice
+        else message
+        for message in messages
+    )
+    remarks = tuple(
+        f"{len(ids[name])} people are called {name}; they are told apart by their ids"
+        for name in sorted(twice)
+    )
+    return ChatLog(told, dict(left_out), remarks)
 
 
 def _whole_characters(text: str) -> str:

@@ -8,12 +8,16 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message as it was sent. `sent` is the wall clock of the export; `line` is where it stands in the file."""
+    """One message as it was sent. `sent` is the wall clock of the export; `line` is where it stands in the file.
+
+    `sender_id` tells people of one name apart, where the export has it.
+    """
 
     sender: str
     text: str
     sent: datetime
     line: int
+    sender_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

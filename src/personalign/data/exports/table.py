@@ -3,12 +3,13 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 
 from personalign.data.exports.located import Located, collected
 from personalign.data.exports.log import BLANK, ChatLog, ChatMessage
 from personalign.data.faults import Fault, error_of
+from personalign.errors import PersonalignError
 
 FIELDS = ("sender", "text", "date")
 _NAMES: Mapping[str, tuple[str, ...]] = {
@@ -17,6 +18,8 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "date": ("date", "timestamp", "time", "datetime", "sent", "created_at", "时间", "日期", "時間"),
 }
 _SECONDS_OF_YEAR_2286 = 10_000_000_000
+# Fewer are a date without separators, 20240531.
+_DIGITS_OF_SECONDS = 9
 
 
 def read_table(text: str, *, file: str, columns: Mapping[str, str] | None = None) -> ChatLog:
@@ -25,6 +28,10 @@ def read_table(text: str, *, file: str, columns: Mapping[str, str] | None = None
     `columns` maps `sender`, `text` and `date` to column names; those left out are found by their usual names. Dates are
     ISO 8601 or seconds (milliseconds) since 1970. Raises PersonalignError with the lines at fault.
     """
+    if unknown := set(columns or {}) - set(FIELDS):
+        raise PersonalignError(
+            f"--column {sorted(unknown)[0]}: there is no such field; write {', '.join(FIELDS)}"
+        )
     text = text.removeprefix("\ufeff")
     header = text.split("\n", 1)[0]
     reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=header.count), strict=True)
@@ -82,9 +89,10 @@ def _message(row: Located, *, places: Mapping[str, int], width: int, file: str) 
 
 def _time(text: str) -> datetime | None:
     try:
-        if text.replace(".", "", 1).isdigit():
+        if text.replace(".", "", 1).isdigit() and len(text.partition(".")[0]) >= _DIGITS_OF_SECONDS:
             seconds = float(text)
-            return datetime.fromtimestamp(seconds / 1000 if seconds > _SECONDS_OF_YEAR_2286 else seconds)
+            seconds = seconds / 1000 if seconds > _SECONDS_OF_YEAR_2286 else seconds
+            return datetime.fromtimestamp(seconds, tz=UTC).replace(tzinfo=None)
         return datetime.fromisoformat(text.replace("/", "-")).replace(tzinfo=None)
     except (ValueError, OverflowError, OSError):
         return None

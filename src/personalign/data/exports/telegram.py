@@ -40,6 +40,12 @@ def _chosen(export: Any, *, file: str, chat: str | None) -> list[Located]:
         if isinstance(item, dict)
     ]
     named = [str(item.get("name") or item.get("id")) for item in chats]
+    if chat is not None and named.count(chat) != 1:
+        # Another chat may have the same name; no other has its id.
+        named = [
+            str(item.get("id")) if str(item.get("id")) == chat or named.count(name) > 1 else name
+            for item, name in zip(chats, named, strict=True)
+        ]
     if not chats:
         raise error_of(
             [Fault(file, 1, "file", "holds neither messages nor chats", "export a chat again, as JSON")]
@@ -83,7 +89,9 @@ def _message(item: Located, *, file: str) -> ChatMessage | Fault | str:
         sent = datetime.fromisoformat(value.get("date"))  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return field_fault(file, item.line, "date", value.get("date"), "a date such as 2024-05-31T18:05:00")
-    return ChatMessage(sender, text.strip(), sent.replace(tzinfo=None), item.line)
+    return ChatMessage(
+        sender, text.strip(), sent.replace(tzinfo=None), item.line, str(value.get("from_id", ""))
+    )
 
 
 def _plain(text: Any) -> str | None:
