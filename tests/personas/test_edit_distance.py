@@ -105,9 +105,10 @@ def test_filled_in_pieces_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     for _ in range(9):
         sessions = [session(rng, int(rng.integers(0, 12))) for _ in range(int(rng.integers(0, 6)))]
         whole = edit_distances(sessions)
-        with monkeypatch.context() as patched:
-            patched.setattr(edit_distance, "_CELLS", 300)
-            np.testing.assert_allclose(whole, edit_distances(sessions), atol=1e-12)
+        for limit in ("_CELLS", "_MOST_CELLS"):
+            with monkeypatch.context() as patched:
+                patched.setattr(edit_distance, limit, 300)
+                np.testing.assert_allclose(whole, edit_distances(sessions), atol=1e-12)
         assert whole.shape == (len(sessions), len(sessions))
 
 

@@ -14,6 +14,8 @@ from personalign.models.encoder import Encoder
 SCALE = 5.0
 # Cells of the tables that are filled at once: few enough for a processor's cache.
 _CELLS = 500_000
+# Of one person, 400 MB: some 10,000 messages.
+_MOST_CELLS = 100_000_000
 
 Distances = npt.NDArray[np.float64]
 
@@ -58,12 +60,26 @@ def edit_distances_of(people: Sequence[Sequence[EncodedSession]], *, scale: floa
     cells = 0
     for sessions in people:
         own = sum(map(len, sessions)) ** 2
+        if own > _MOST_CELLS:
+            tables += _distances(group, scale=scale) if group else []
+            tables.append(_pair_by_pair(sessions, scale=scale))
+            group, cells = [], 0
+            continue
         if group and cells + own > _CELLS:
             tables += _distances(group, scale=scale)
             group, cells = [], 0
         group.append(sessions)
         cells += own
     return tables + (_distances(group, scale=scale) if group else [])
+
+
+def _pair_by_pair(sessions: Sequence[EncodedSession], *, scale: float) -> Distances:
+    """Of somebody whose messages, each with each, would not fit into memory."""
+    table = np.zeros((len(sessions), len(sessions)))
+    for a in range(len(sessions)):
+        for b in range(a):
+            table[a, b] = table[b, a] = _distances([[sessions[b], sessions[a]]], scale=scale)[0][0, 1]
+    return table
 
 
 def _distances(people: Sequence[Sequence[EncodedSession]], *, scale: float) -> list[Distances]:
@@ -101,7 +117,7 @@ def _distances(people: Sequence[Sequence[EncodedSession]], *, scale: float) -> l
     return tables
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _triangle(size: int) -> npt.NDArray[np.integer]:
     """Every pair of so many sessions once: [2, pairs]."""
     return np.stack(np.tril_indices(size, -1))
