@@ -28,6 +28,7 @@ from personalign.personas.tagger_training import TaggerTraining, places_of, trai
         # The shortest stretch that has all words, those in between left out.
         ("my hair is long , my long brown hair", "my", "long hair", ((0,), (6, 8))),
         ("i love rock'n'roll !", "i", "rock n roll", ((0,), (2,))),
+        ("I have dogs, and a Cat.", "i", "cat", ((0,), (6,))),
         ("i have dogs", "i", "cats", None),
         ("have dogs", "i", "dogs", None),
         ("i have dogs", "i", "", None),
@@ -99,6 +100,12 @@ def test_it_comes_back_from_its_folder(trained: tuple[Path, dict[str, Any]]) -> 
     tagger = load_tagger(folder / "tagger")
     assert tagger.max_length == 36
     assert set(tagger.relations) == {"like_animal", "dislike_animal", NONE}
+    # A full stop that leans on its word is no part of it.
+    assert (
+        tagger.triples(["i like dogs."])
+        == tagger.triples(["i like dogs ."])
+        == [(Triple("i", "like_animal", "dogs"),)]
+    )
     texts = ["i like dogs", "never . . dogs", "", "i dislike fish always", "i like dogs"]
     found = tagger.triples(texts)
     assert found[0] == found[4] == (Triple("i", "like_animal", "dogs"),)

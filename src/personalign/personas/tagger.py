@@ -1,6 +1,7 @@
 """A tagger on a small encoder: of each sentence one fact, its relation chosen, subject and object cut out of it."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ RECORD, HEADS = "extractor.json", "heads.safetensors"
 _LONGEST_SPAN = 8
 _RELATIONS_TRIED = 3
 _NEVER = -1e4
+_WORD = re.compile(r"\w+(?:['\N{RIGHT SINGLE QUOTATION MARK}.-]\w+)*|[^\w\s]")
 
 
 class TaggerNetwork(nn.Module):
@@ -66,6 +68,11 @@ class TaggerNetwork(nn.Module):
     @staticmethod
     def _within(logits: Tensor, batch: "WordBatch") -> Tensor:
         return logits.masked_fill((batch.words < 0)[..., None], _NEVER)
+
+
+def words_of(text: str) -> list[str]:
+    """Words and punctuation marks, apart, as the sentences that taggers learn from have them."""
+    return _WORD.findall(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +119,14 @@ class Tagger:
     def triples(self, texts: Sequence[str]) -> list[tuple[Triple, ...]]:
         """At most one fact a text: the likeliest pair of relation and object, of the three likeliest relations.
 
-        Texts are cut into words at spaces; equal ones are read once.
+        Texts are cut into words and punctuation marks; equal ones are read once.
         """
-        distinct = sorted({text for text in texts if text.split()}, key=lambda text: (len(text), text))
+        distinct = sorted({text for text in texts if words_of(text)}, key=lambda text: (len(text), text))
         found: dict[str, tuple[Triple, ...]] = {}
         self.network.eval()
         for start in range(0, len(distinct), self.batch_size):
             part = distinct[start : start + self.batch_size]
-            found.update(zip(part, self._read([text.split() for text in part]), strict=True))
+            found.update(zip(part, self._read([words_of(text) for text in part]), strict=True))
         return [found.get(text, ()) for text in texts]
 
     @torch.inference_mode()

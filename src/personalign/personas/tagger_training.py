@@ -20,7 +20,7 @@ from personalign.evaluation.nli_rows import normalise
 from personalign.evaluation.nli_triples import Fact, read_facts
 from personalign.models.precision import Dtype, autocast, choose_device, choose_precision
 from personalign.personas.extraction import Extractor, gold_triples, score_extraction, split_facts
-from personalign.personas.tagger import NONE, Tagger, WordBatch, new_network, word_batch
+from personalign.personas.tagger import NONE, Tagger, WordBatch, new_network, word_batch, words_of
 
 Progress = Callable[[int, int], None]
 
@@ -131,7 +131,7 @@ def places_of(fact: Fact) -> tuple[Places, Places] | None:
     Case and punctuation make no difference. Of words that are scattered, those of the shortest stretch that has them all,
     in their order where there is one.
     """
-    words = [(part, at) for at, word in enumerate(fact.text.split()) for part in normalise(word).split()]
+    words = [(part, at) for at, word in enumerate(words_of(fact.text)) for part in normalise(word).split()]
     subject, thing = (_shortest(words, normalise(text).split()) for text in (fact.subject, fact.object))
     return None if not subject or not thing else (subject, thing)
 
@@ -169,8 +169,8 @@ def _rows(
     spans: Sequence[tuple[Fact, tuple[Places, Places]]], others: Sequence[str], relations: Sequence[str]
 ) -> list[_Row]:
     number = {name: at for at, name in enumerate(relations)}
-    rows = [_Row(tuple(fact.text.split()), number[fact.relation], *span) for fact, span in spans]
-    return rows + [_Row(tuple(text.split()), number[NONE], (), ()) for text in others]
+    rows = [_Row(tuple(words_of(fact.text)), number[fact.relation], *span) for fact, span in spans]
+    return rows + [_Row(tuple(words_of(text)), number[NONE], (), ()) for text in others]
 
 
 def _others(config: TaggerTraining, known: set[str], facts: int) -> list[str]:
