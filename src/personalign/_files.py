@@ -84,6 +84,18 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """What processes that were killed left in the middle of `atomic_path` and `whole_folder`, anywhere in `folder`.
+
+    For whoever alone writes there: a process that still writes would lose its file.
+    """
+    for left in [*folder.glob("**/.*.part")]:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.methods.made_runs import SilentReporter
 
-from personalign.methods.steps import Step, plan, read_record, run_steps
+from personalign.methods.steps import Step, alone_in, plan, read_record, run_steps
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "data": {"size": 3},
@@ -144,3 +144,12 @@ def test_a_crash_while_redoing_takes_the_old_marker_away(tmp_path: Path) -> None
         run(tmp_path, fail="train", train={"rate": 0.2})
     assert read_record(tmp_path, "train") is None
     assert run(tmp_path)[0][0] == "train"
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "predictions" / ".model.x1.part").mkdir(parents=True)
+    (tmp_path / "predictions" / ".model.x1.part" / "weights").write_text("half")
+    (tmp_path / "predictions" / ".rows.jsonl.x2.part").write_text("half")
+    (tmp_path / "predictions" / "whole.part").write_text("a file of somebody's")
+    with alone_in(tmp_path):
+        assert [path.name for path in (tmp_path / "predictions").iterdir()] == ["whole.part"]

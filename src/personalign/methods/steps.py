@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from filelock import FileLock, Timeout
 
-from personalign._files import write_json, write_text
+from personalign._files import remove_unfinished, write_json, write_text
 from personalign._ranks import ALONE, Ranks
 from personalign.errors import PersonalignError
 
@@ -126,7 +126,7 @@ def read_record(folder: Path, name: str) -> dict[str, Any] | None:
 
 @contextmanager
 def alone_in(folder: Path, *, ranks: Ranks = ALONE) -> Iterator[None]:
-    """Two runs in one folder would write over each other; the second is refused.
+    """Two runs in one folder would write over each other; the second is refused. What a killed one left is removed.
 
     The first process of several holds the lock for all.
     """
@@ -141,6 +141,7 @@ def alone_in(folder: Path, *, ranks: Ranks = ALONE) -> Iterator[None]:
             f"another process is running in {folder}; wait for it, or name another folder with --out"
         ) from None
     try:
+        remove_unfinished(folder)
         yield
     finally:
         lock.release()
