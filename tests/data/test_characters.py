@@ -15,7 +15,6 @@ from personalign.data.split import overlap, split_by_persona, without_shared
 from personalign.errors import PersonalignError
 
 SEPARATOR = " +++$+++ "
-REAL = Path(os.environ.get("PERSONALIGN_DATA", "")) / "cornell_movie_sample.jsonl.gz"
 
 
 def said(dialogue: Dialogue) -> list[tuple[str, str]]:
@@ -219,8 +218,7 @@ def test_what_is_no_episode(tmp_path: Path, change: dict[str, Any], message: str
     assert f"light.jsonl:2: {message}" in str(caught.value)
 
 
-@pytest.mark.skipif(not REAL.is_file(), reason="PERSONALIGN_DATA is not set or has no film sample")
-def test_the_real_films() -> None:
-    found = read_dialogues(REAL)
+def test_the_real_films(personalign_data: Path) -> None:
+    found = read_dialogues(personalign_data / "cornell_movie_sample.jsonl.gz")
     assert len(found) == 2 * 544 - 2
     assert len({item.person for item in found}) == 62

@@ -1,6 +1,5 @@
 """Whose sessions are whose."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from personalign.data.people import people_of, sessions_per_person, without_line
 from personalign.data.statistics import statistics
 from personalign.data.synthetic import generate
 
-DATA = Path(os.environ.get("PERSONALIGN_DATA", "/nowhere"))
 MESSAGES = (Turn("user", "hi"), Turn("assistant", "ho"))
 
 
@@ -62,16 +60,14 @@ def test_who_shares_a_line_or_a_name_with_a_tested_person_is_left_out() -> None:
     assert without_lines_of(later, tested) == []
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="PERSONALIGN_DATA is not set")
-def test_the_wild_people_who_share_nothing_with_the_tested_ones() -> None:
+def test_the_wild_people_who_share_nothing_with_the_tested_ones(personalign_data: Path) -> None:
     """Both files use PERSONA-CHAT's validation personas."""
-    tested = people_of(read_dialogues(DATA / "synthetic_persona_chat_valid.jsonl.gz"), least=6)
-    wild = people_of(read_dialogues(DATA / "convai2_wild_bot_human.jsonl.gz"))
+    tested = people_of(read_dialogues(personalign_data / "synthetic_persona_chat_valid.jsonl.gz"), least=6)
+    wild = people_of(read_dialogues(personalign_data / "convai2_wild_bot_human.jsonl.gz"))
     assert (len(tested), len(wild)) == (39, 671)
     assert len(without_lines_of(wild, tested)) == 403
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="PERSONALIGN_DATA is not set")
 @pytest.mark.parametrize(
     ("key", "two", "six"),
     [
@@ -82,6 +78,6 @@ def test_the_wild_people_who_share_nothing_with_the_tested_ones() -> None:
         ("msc_valid_sessions", 500, 0),
     ],
 )
-def test_real_people(key: str, two: int, six: int) -> None:
-    counted = statistics(read_dialogues(DATA / f"{key}.jsonl.gz"))
+def test_real_people(personalign_data: Path, key: str, two: int, six: int) -> None:
+    counted = statistics(read_dialogues(personalign_data / f"{key}.jsonl.gz"))
     assert (counted.people_with_two_sessions, counted.people_with_six_sessions) == (two, six)

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from personalign.errors import PersonalignError
 from personalign.evaluation.babble import HELD_OUT, babble_rows
 from personalign.evaluation.calibration import calibration_error, fit_temperature
 from personalign.evaluation.classification import classification_scores
+from personalign.evaluation.encoder_training import batches_of_like_length, warm_up_and_decay
 from personalign.evaluation.judge import LABELS, NEUTRAL, Judge, Progress
 from personalign.evaluation.judge_data import JudgeData, Part, judge_data
 from personalign.evaluation.nli_judge import ID_TO_LABEL, NliJudge, encode_pairs, pad_pairs
@@ -175,10 +176,7 @@ def _fit(
     optimizer = torch.optim.AdamW(
         judge.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    warmup = max(1, round(config.warmup_share * updates))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warmup, (updates - step) / max(1, updates - warmup))
-    )
+    schedule = warm_up_and_decay(optimizer, updates=updates, warmup_share=config.warmup_share)
     encoded = encode_pairs(
         judge.tokenizer, [(row.premise, row.hypothesis) for row in data.train], max_length=config.max_length
     )
@@ -188,7 +186,7 @@ def _fit(
     done = 0
     for _ in range(config.epochs):
         judge.model.train()
-        for batch in _batches(lengths, size=config.batch_size, shuffle=shuffle):
+        for batch in batches_of_like_length(lengths, size=config.batch_size, shuffle=shuffle):
             rows = {name: [values[index] for index in batch] for name, values in encoded.items()}
             inputs = pad_pairs(judge.tokenizer, rows).to(judge.model.device)
             labels = torch.tensor([data.train[index].label for index in batch], device=judge.model.device)
@@ -214,18 +212,6 @@ def _fit(
     if best:
         judge.model.load_state_dict(best)
     return per_epoch
-
-
-def _batches(lengths: Sequence[int], *, size: int, shuffle: random.Random) -> Iterator[list[int]]:
-    """Random batches of rows of like length: sorting within random chunks leaves hardly any padding."""
-    order = shuffle.sample(range(len(lengths)), len(lengths))
-    chunk = size * 32
-    batches = []
-    for start in range(0, len(order), chunk):
-        like = sorted(order[start : start + chunk], key=lambda index: lengths[index])
-        batches += [like[first : first + size] for first in range(0, len(like), size)]
-    shuffle.shuffle(batches)
-    yield from batches
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,7 @@
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from personalign._files import whole_folder, write_text
 from personalign._version import __version__
 from personalign.data.formats import read_dialogues
 from personalign.errors import PersonalignError
+from personalign.evaluation.encoder_training import batches_of_like_length, warm_up_and_decay
 from personalign.evaluation.nli_rows import normalise
 from personalign.evaluation.nli_triples import Fact, read_facts
 from personalign.models.precision import Dtype, autocast, choose_device, choose_precision
@@ -203,18 +204,15 @@ def _fit(
         fused=True,
     )
     updates = config.epochs * -(-len(rows) // config.batch_size)
-    warmup = max(1, round(config.warmup_share * updates))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min((step + 1) / warmup, max(0.0, (updates - step) / max(1, updates - warmup))),
-    )
+    schedule = warm_up_and_decay(optimizer, updates=updates, warmup_share=config.warmup_share)
+    lengths = [len(row.words) for row in rows]
     shuffle = random.Random(config.seed)
     losses, done = [], 0
     for _ in range(config.epochs):
         network.train()
         total = 0.0
-        for batch in _batches(rows, size=config.batch_size, shuffle=shuffle):
-            loss = _loss(tagger, batch)
+        for batch in batches_of_like_length(lengths, size=config.batch_size, shuffle=shuffle):
+            loss = _loss(tagger, [rows[index] for index in batch])
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
             optimizer.step()
@@ -268,17 +266,6 @@ def _inside_loss(logits: Tensor, places: Sequence[Places], batch: WordBatch) -> 
     counted = counted * (batch.words >= 0)
     losses = functional.binary_cross_entropy_with_logits(logits.float(), wanted.float(), reduction="none")
     return (losses * counted).sum() / counted.sum().clamp(min=1)
-
-
-def _batches(rows: Sequence[_Row], *, size: int, shuffle: random.Random) -> Iterator[list[_Row]]:
-    """Random batches of rows of like length: sorting within random chunks leaves hardly any padding."""
-    order = shuffle.sample(list(rows), len(rows))
-    batches = []
-    for start in range(0, len(order), size * 32):
-        like = sorted(order[start : start + size * 32], key=lambda row: len(row.words))
-        batches += [like[first : first + size] for first in range(0, len(like), size)]
-    shuffle.shuffle(batches)
-    yield from batches
 
 
 def _card(tagger: Tagger, record: dict[str, Any]) -> str:
