@@ -28,7 +28,7 @@ from personalign.cli._output import emit_json, quieten
 from personalign.data.dialogue import Dialogue, Role, Turn
 from personalign.data.formats import read_dialogues
 from personalign.errors import PersonalignError
-from personalign.methods.idl import Triple, alignment_triples, remember
+from personalign.methods.idl import Aligned, alignment_triples, remember
 from personalign.methods.pal import Dropped, with_reference
 from personalign.methods.parts import DATA_FOLDER
 from personalign.models import LoadedModel, prepare, train_bpe
@@ -69,7 +69,7 @@ def measured(people: list[list[Dialogue]], *, rounds: int) -> Row:
     told = [remember(sessions[-1], sessions[:-1]) for sessions in people]
     strangers = [sessions[0].messages for sessions in people[1:] + people[:1]]
     triples = [
-        [Triple(session.turns()[-1], _said(messages, "assistant"), _said(messages, "user"))]
+        [Aligned(session.turns()[-1], _said(messages, "assistant"), _said(messages, "user"))]
         for session, messages in zip(told, strangers, strict=True)
     ]
     dropped = Dropped()

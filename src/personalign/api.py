@@ -26,8 +26,8 @@ from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.selection import Choice, Strategy
 from personalign.errors import PersonalignError
 from personalign.methods.opening import Model, open_model
-from personalign.methods.run import PalRun
-from personalign.methods.shipped import load_recipe
+from personalign.methods.runs import make_run
+from personalign.methods.shipped import load_run_recipe
 from personalign.methods.steps import Interrupted
 from personalign.methods.tables import read_results
 from personalign.models import autocast
@@ -154,8 +154,8 @@ def train(
 
     Raises PersonalignError for a recipe or data that is not right, and after Ctrl-C between two steps of training.
     """
-    run = PalRun(
-        load_recipe(str(recipe), overrides), Path(folder), reporter=TerminalReporter(), resume=resume
+    run = make_run(
+        load_run_recipe(str(recipe), overrides), Path(folder), reporter=TerminalReporter(), resume=resume
     )
     try:
         with _quiet():

@@ -5,7 +5,7 @@ from tests.methods.made_runs import prompter
 
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.methods.idl import (
-    Triple,
+    Aligned,
     alignment_triples,
     mutual_supervised_learning,
     remember,
@@ -81,7 +81,7 @@ TOLD = remember(NOW, PAST)
 
 def test_triples_are_three_branches_of_one_prompt() -> None:
     dropped = Dropped()
-    [example] = alignment_triples([(TOLD, [Triple(7, "work at tea", "no")])], prompter(), dropped=dropped)
+    [example] = alignment_triples([(TOLD, [Aligned(7, "work at tea", "no")])], prompter(), dropped=dropped)
     assert [path.kind for path in example.paths] == ["chosen", "criterion", "rejected"]
     assert len({tuple(path.prompt) for path in example.paths}) == 1
     said = [prompter().decode_reply(list(path.target)) for path in example.paths]
@@ -105,5 +105,5 @@ def test_triples_that_teach_a_wrong_order_are_dropped_and_counted(
     criterion: str, rejected: str, reason: str
 ) -> None:
     dropped = Dropped()
-    assert alignment_triples([(TOLD, [Triple(7, criterion, rejected)])], prompter(), dropped=dropped) == []
+    assert alignment_triples([(TOLD, [Aligned(7, criterion, rejected)])], prompter(), dropped=dropped) == []
     assert dropped.counts == {reason: 1}

@@ -10,7 +10,7 @@ from personalign.personas.identification import (
     CLUSTERERS,
     RULES,
     Clusterer,
-    Rule,
+    Identification,
     Sample,
     cluster,
     identify,
@@ -89,7 +89,9 @@ def test_a_session_alone_in_its_cluster_gives_nothing() -> None:
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 6), st.sampled_from(RULES))
 @settings(max_examples=60, deadline=None)
-def test_no_target_is_its_own_reference(seed: int, sessions: int, neighbours: int, rule: Rule) -> None:
+def test_no_target_is_its_own_reference(
+    seed: int, sessions: int, neighbours: int, rule: Identification
+) -> None:
     rng = np.random.default_rng(seed)
     vectors = unit(rng.normal(size=(sessions, 4)))
     labels = rng.integers(0, 3, size=sessions)

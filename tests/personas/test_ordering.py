@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from personalign.errors import PersonalignError
 from personalign.personas import ordering
 from personalign.personas.edit_distance import Distances
-from personalign.personas.ordering import RULES, Rule, order_sessions, order_sessions_of
+from personalign.personas.ordering import RULES, Ordering, order_sessions, order_sessions_of
 
 
 def table(seed: int, sessions: int, *, whole: bool = False) -> Distances:
@@ -44,7 +44,7 @@ def test_held_karp_is_the_shortest_of_all_orders(sessions: int, whole: bool) -> 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 18), st.sampled_from(RULES), st.booleans(), st.data())
 @settings(max_examples=150, deadline=None)
 def test_an_order_has_every_other_session_once(
-    seed: int, sessions: int, rule: Rule, whole: bool, data: st.DataObject
+    seed: int, sessions: int, rule: Ordering, whole: bool, data: st.DataObject
 ) -> None:
     distances = table(seed, sessions, whole=whole)
     target = data.draw(st.integers(0, sessions - 1))
@@ -105,7 +105,7 @@ def test_above_twelve_it_says_so_and_2_opt_mends_the_chain() -> None:
         (3, "exact", "ordering: there is no session 3 of 3"),
     ],
 )
-def test_mistakes_are_named(target: int, rule: Rule, message: str) -> None:
+def test_mistakes_are_named(target: int, rule: Ordering, message: str) -> None:
     with pytest.raises(PersonalignError) as caught:
         order_sessions(table(1, 3), target, rule=rule)
     assert message in str(caught.value)

@@ -17,7 +17,7 @@ from personalign.cli.main import EXIT_INTERRUPTED
 from personalign.cli.reporter import TerminalReporter
 
 if TYPE_CHECKING:
-    from personalign.methods.run import PalRun
+    from personalign.methods.runs import AnyRun
 
 
 def run(
@@ -36,24 +36,24 @@ def run(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
     """Run a recipe: data, backbone, training, alignment, decoding, table. A finished step is not run again."""
-    from personalign.methods.shipped import load_recipe
+    from personalign.methods.shipped import load_run_recipe
 
     # Before anything heavy is imported: a mistyped key is told at once.
-    chosen = load_recipe(recipe, set_ or [])
-    from personalign.methods.run import PalRun
+    chosen = load_run_recipe(recipe, set_ or [])
+    from personalign.methods.runs import make_run
 
     _output.quieten()
     folder = out or Path("runs") / chosen.name
     ranks = find_ranks()
     reporter = TerminalReporter(ranks=ranks)
-    pal_run = PalRun(chosen, folder, reporter=reporter, resume=resume, ranks=ranks)
+    made = make_run(chosen, folder, reporter=reporter, resume=resume, ranks=ranks)
     if dry_run:
-        print_dry_run(pal_run, until=until, json=json)
+        print_dry_run(made, until=until, json=json)
         return
     again = resuming("run", recipe, out=out, set_=set_, until=until, json=json)
-    records = execute(pal_run, until=until, again=again, ranks=ranks)
+    records = execute(made, until=until, again=again, ranks=ranks)
     if ranks.main:
-        finish(pal_run, records, json=json)
+        finish(made, records, json=json)
 
 
 def resuming(
@@ -68,13 +68,13 @@ def resuming(
     return shlex.join([*words, "--resume"])
 
 
-def execute(pal_run: "PalRun", *, until: str | None, again: str, ranks: Ranks = ALONE) -> dict[str, Any]:
+def execute(made: "AnyRun", *, until: str | None, again: str, ranks: Ranks = ALONE) -> dict[str, Any]:
     """Run it, telling which steps were done before."""
     console = _output.message_console()
-    for item in pal_run.plan(until=until):
+    for item in made.plan(until=until):
         if item.state == "done" and ranks.main:
             console.print(f"{item.step.title}: done before", markup=False, style="dim")
-    return interruptible(partial(pal_run.run, until=until), again=again, ranks=ranks)
+    return interruptible(partial(made.run, until=until), again=again, ranks=ranks)
 
 
 def interruptible(work: Callable[[], dict[str, Any]], *, again: str, ranks: Ranks = ALONE) -> dict[str, Any]:
@@ -95,17 +95,17 @@ def interruptible(work: Callable[[], dict[str, Any]], *, again: str, ranks: Rank
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-def finish(pal_run: "PalRun", records: dict[str, Any], *, json: bool) -> None:
+def finish(made: "AnyRun", records: dict[str, Any], *, json: bool) -> None:
     """Show the table and where everything is."""
     from personalign.methods.tables import legend, read_results, summary_rows
 
     console = _output.output_console()
-    results = read_results(pal_run.folder) if "results" in records else {}
+    results = read_results(made.folder) if "results" in records else {}
     if results:
         header, rows = summary_rows(results)
         # Without a frame the widest row still fits 80 columns; a cut figure is worse than a plain table.
         table = Table(
-            title=pal_run.recipe.name,
+            title=made.recipe.name,
             title_justify="left",
             box=SIMPLE_HEAD,
             show_edge=False,
@@ -119,20 +119,20 @@ def finish(pal_run: "PalRun", records: dict[str, Any], *, json: bool) -> None:
         console.print(table)
         for name, meaning in legend(results).items():
             console.print(f"{name}: {meaning}", markup=False, soft_wrap=True, style="dim")
-        console.print(f"Every metric with its interval: {pal_run.folder / 'table.md'}", soft_wrap=True)
-        console.print(f"Look at every turn: {_output.program()} report {pal_run.folder}", soft_wrap=True)
-        console.print(f"Chat with it: {_output.program()} chat {pal_run.folder}", soft_wrap=True)
+        console.print(f"Every metric with its interval: {made.folder / 'table.md'}", soft_wrap=True)
+        console.print(f"Look at every turn: {_output.program()} report {made.folder}", soft_wrap=True)
+        console.print(f"Chat with it: {_output.program()} chat {made.folder}", soft_wrap=True)
     if json:
-        _output.emit_json({"run": pal_run.folder, "steps": records, "results": results})
+        _output.emit_json({"run": made.folder, "steps": records, "results": results})
 
 
-def print_dry_run(pal_run: "PalRun", *, until: str | None, json: bool) -> None:
+def print_dry_run(made: "AnyRun", *, until: str | None, json: bool) -> None:
     """The steps as far as `until`, and the sizes of the stages among them; what cannot work is told before either."""
     from personalign.methods.dry_run import estimate
 
     console = _output.output_console()
-    planned = pal_run.plan(until=until)
-    sizes = estimate(pal_run.recipe, reporter=TerminalReporter())
+    planned = made.plan(until=until)
+    sizes = estimate(made.recipe, reporter=TerminalReporter())
     table = Table(title="Steps", title_justify="left")
     for name in ("step", "what", "state"):
         table.add_column(name)
@@ -141,7 +141,7 @@ def print_dry_run(pal_run: "PalRun", *, until: str | None, json: bool) -> None:
         table.add_row(item.step.name, item.step.title, escape(": ".join([state, *item.changes[:1]])))
     console.print(table)
     todo = {item.step.name for item in planned if item.state != "done"}
-    for line in sizes.lines(done={step.name for step in pal_run.steps()} - todo):
+    for line in sizes.lines(done={step.name for step in made.steps()} - todo):
         console.print(line, markup=False, soft_wrap=True)
     if json:
         steps = [

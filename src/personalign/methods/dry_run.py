@@ -1,8 +1,9 @@
 """What a recipe would cost, before it is run: tokens, trimmed examples, memory, time."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,15 +12,20 @@ from personalign.data.dialogue import Dialogue
 from personalign.errors import PersonalignError
 from personalign.methods import pal
 from personalign.methods.backbone import CopyWarmup, copy_warmup
+from personalign.methods.idl_lineup import trained_stages as idl_trained_stages
+from personalign.methods.idl_parts import load_people, people_texts
+from personalign.methods.idl_recipe import IdlRecipe
+from personalign.methods.idl_stages import SessionReader, stand_in_triples
 from personalign.methods.judges import find_judge
 from personalign.methods.labelling import label_parts
 from personalign.methods.models import untrained_backbone
-from personalign.methods.parts import TRIMMED, load_parts, trimmed_turns
+from personalign.methods.parts import TRIMMED, Parts, load_parts, trimmed_turns
 from personalign.methods.pretraining import pretraining_dialogues, pretraining_examples
-from personalign.methods.recipe import CopyStage, Recipe, Stage
+from personalign.methods.recipe import CopyStage, Recipe, RunRecipe, Stage
 from personalign.methods.stages import stage_examples, stage_trees, trained_stages, warmup_remark
 from personalign.methods.steps import Reporter
 from personalign.models import LoadedModel, autocast, plain_tokens
+from personalign.prompts import Prompter
 from personalign.training.examples import Example, statistics
 from personalign.training.step import StageSettings, step_loss
 from personalign.training.trainer import total_steps
@@ -85,13 +91,30 @@ class Estimate:
         return lines
 
 
-def estimate(recipe: Recipe, *, reporter: Reporter) -> Estimate:
+Stages = Callable[[Prompter], Iterator[tuple[str, Stage, list[Example], pal.Dropped]]]
+"""Each stage by name, with its examples under a prompter, and what was left out of them."""
+
+
+def estimate(recipe: Recipe | IdlRecipe, *, reporter: Reporter) -> Estimate:
     """Read the data, grow the trees, and time one step of each stage on this machine; nothing is written."""
     for name in recipe.evaluation.judges:
         find_judge(name)
-    parts = label_parts(load_parts(recipe, say=reporter.say), recipe, reporter=reporter)
+    if isinstance(recipe, IdlRecipe):
+        parts = load_people(recipe, say=reporter.say)
+        stages = _idl_stages(recipe, parts, reporter)
+        texts = partial(people_texts, recipe, parts)
+    else:
+        parts = label_parts(load_parts(recipe, say=reporter.say), recipe, reporter=reporter)
+        stages = _pal_stages(recipe, parts)
+        texts = partial(pretraining_dialogues, recipe, parts)
+    return _estimated(recipe, parts, texts, stages)
+
+
+def _estimated(
+    recipe: RunRecipe, parts: Parts, read: Callable[[], tuple[list[Dialogue], Any]], stages: Stages
+) -> Estimate:
     scratch = recipe.backbone.scratch is not None
-    texts = pretraining_dialogues(recipe, parts)[0] if scratch else []
+    texts = read()[0] if scratch else []
     loaded, prompter = untrained_backbone(recipe, texts)
     trained = sum(item.numel() for item in loaded.model.parameters() if item.requires_grad)
     frozen = sum(item.numel() for item in loaded.model.parameters() if not item.requires_grad)
@@ -111,12 +134,32 @@ def estimate(recipe: Recipe, *, reporter: Reporter) -> Estimate:
     reports = [prompter.prefix_report(dialogue) for dialogue in parts["train"]]
     result.turns = sum(report.turns for report in reports)
     result.turns_on_a_trunk = sum(report.shared for report in reports)
-    rejected = _rejected_stand_ins(parts["align"])
-    for name, stage in trained_stages(recipe).items():
-        dropped = pal.Dropped()
-        examples = stage_examples(name, recipe, parts, prompter, rejected=rejected, dropped=dropped)
+    for name, stage, examples, dropped in stages(prompter):
         result.stages[name] = _measure(examples, loaded, stage, dropped, name=name)
     return result
+
+
+def _pal_stages(recipe: Recipe, parts: Parts) -> Stages:
+    def stages(prompter: Prompter) -> Iterator[tuple[str, Stage, list[Example], pal.Dropped]]:
+        rejected = _rejected_stand_ins(parts["align"])
+        for name, stage in trained_stages(recipe).items():
+            dropped = pal.Dropped()
+            examples = stage_examples(name, recipe, parts, prompter, rejected=rejected, dropped=dropped)
+            yield name, stage, examples, dropped
+
+    return stages
+
+
+def _idl_stages(recipe: IdlRecipe, parts: Parts, reporter: Reporter) -> Stages:
+    def stages(prompter: Prompter) -> Iterator[tuple[str, Stage, list[Example], pal.Dropped]]:
+        reader = SessionReader(recipe, lambda: parts, reporter=reporter)
+        triples = stand_in_triples(reader.aligned(), every_turn=recipe.sessions.supervise == "every")
+        for stage in idl_trained_stages(recipe):
+            dropped = pal.Dropped()
+            examples = reader.examples(stage, prompter, triples=triples, dropped=dropped)
+            yield stage.name, stage.settings, examples, dropped
+
+    return stages
 
 
 def _measure(

@@ -44,7 +44,7 @@ def remember(session: Dialogue, references: Sequence[Dialogue]) -> Remembered:
 
 
 @dataclass(frozen=True, slots=True)
-class Triple:
+class Aligned:
     """For one turn of a remembered session: what is worse than its reply, and what is worst."""
 
     turn: int
@@ -58,8 +58,7 @@ def mutual_supervised_learning(
     """Stage 1. The paper learns the last reply of each target session; `every_turn` all of the person's in it."""
     examples: list[Example] = []
     for session in sessions:
-        turns = session.turns()
-        for turn in turns if every_turn else turns[-1:]:
+        for turn in session.turns()[0 if every_turn else -1 :]:
             if not _fits(session, turn, prompter, dropped):
                 continue
             target = prompter.reply_target(session.dialogue.messages[turn].content)
@@ -69,7 +68,7 @@ def mutual_supervised_learning(
 
 
 def alignment_triples(
-    sessions: Iterable[tuple[Remembered, Sequence[Triple]]], prompter: Prompter, *, dropped: Dropped
+    sessions: Iterable[tuple[Remembered, Sequence[Aligned]]], prompter: Prompter, *, dropped: Dropped
 ) -> list[Example]:
     """Stage 2: chosen, criterion and rejected replies as three branches of one trunk.
 
@@ -90,6 +89,11 @@ def alignment_triples(
                 example = Example(session.dialogue.id, triple.turn, tuple(paths))
                 _keep(examples, example, prompter, dropped)
     return examples
+
+
+def learnt_turns(session: Dialogue, *, every_turn: bool) -> tuple[int, ...]:
+    """The person's last turn of a session, or every one."""
+    return session.reply_indices()[0 if every_turn else -1 :]
 
 
 def without_criterion(examples: Iterable[Example]) -> list[Example]:

@@ -12,14 +12,12 @@ import torch
 from personalign._files import whole_folder, write_json
 from personalign._ranks import ALONE, Ranks
 from personalign.data.dialogue import Dialogue
-from personalign.methods.parts import Parts
 from personalign.methods.pretraining import (
     copying,
     pretrain,
-    pretraining_dialogues,
     pretraining_examples,
 )
-from personalign.methods.recipe import Backbone, Decoding, Language, Recipe, Scratch, Selector, Stage
+from personalign.methods.recipe import Backbone, Decoding, Language, RunRecipe, Scratch, Selector, Stage
 from personalign.methods.selecting import Calibration
 from personalign.methods.steps import Reporter
 from personalign.methods.trained_selector import SELECTOR_FILES
@@ -45,7 +43,7 @@ CARD = "personalign.json"
 class ModelStore:
     """Models by stage name, under one folder."""
 
-    def __init__(self, recipe: Recipe, folder: Path, *, reporter: Reporter, ranks: Ranks = ALONE) -> None:
+    def __init__(self, recipe: RunRecipe, folder: Path, *, reporter: Reporter, ranks: Ranks = ALONE) -> None:
         self._ranks = ranks
         self._recipe = recipe
         self._folder = folder
@@ -55,7 +53,7 @@ class ModelStore:
 
     def make_backbone(
         self,
-        parts: Parts,
+        texts: Callable[[], tuple[list[Dialogue], dict[str, int]]],
         *,
         journal: Path,
         checkpoints: Path,
@@ -64,8 +62,9 @@ class ModelStore:
     ) -> dict[str, Any]:
         """From scratch: tokenizer, copy warm-up, pretraining. A named backbone is only checked.
 
-        `resume` goes on with the pretraining that has a checkpoint; the short warm-up before it is done again. `check`
-        is asked, before anything is trained, whether the dialogues suit the prompts that the tokenizer makes of them.
+        `texts` gives the dialogues that one from scratch may read, and counts of what was left out. `resume` goes on
+        with the pretraining that has a checkpoint; the short warm-up before it is done again. `check` is asked, before
+        anything is trained, whether the dialogues suit the prompts that the tokenizer makes of them.
         """
         scratch = self._recipe.backbone.scratch
         if scratch is None:
@@ -77,9 +76,9 @@ class ModelStore:
                 "plan": asdict(loaded.plan),
                 "prompts": check(prompter),
             }
-        texts, counts = pretraining_dialogues(self._recipe, parts)
+        read, counts = texts()
         loaded = build_from_scratch(
-            self._recipe.backbone, texts, language=self._recipe.language, seed=self._recipe.seed
+            self._recipe.backbone, read, language=self._recipe.language, seed=self._recipe.seed
         )
         record: dict[str, Any] = {
             "parameters": _count(loaded.model),
@@ -93,7 +92,7 @@ class ModelStore:
             record["copying"] = copying(loaded, stages.copying, seed=seed, reporter=self._reporter)
         if stages.pretrain is not None:
             dropped: Counter[str] = Counter()
-            examples = pretraining_examples(texts, prompter, stages.pretrain, seed=seed, dropped=dropped)
+            examples = pretraining_examples(read, prompter, stages.pretrain, seed=seed, dropped=dropped)
             record["pretrain"] = pretrain(
                 loaded,
                 examples,
@@ -125,9 +124,15 @@ class ModelStore:
         self._ranks.wait()
 
     def publish(
-        self, stage: str, folder: Path, *, calibration: Calibration, selector: Path | None = None
+        self,
+        stage: str,
+        folder: Path,
+        *,
+        calibration: Calibration,
+        chosen_by: Selector,
+        selector: Path | None = None,
     ) -> None:
-        """The run's own model, with what inference needs beside it: its card, and the folder of a trained selector."""
+        """The run's own model, with what inference needs beside it: its card, and the files of a trained selector."""
         if not self._ranks.main:
             return
         loaded = self.open(stage)
@@ -142,7 +147,7 @@ class ModelStore:
                 published_card(
                     self.prompter(),
                     calibration=calibration,
-                    selector=recipe.selector,
+                    selector=chosen_by,
                     decoding=recipe.decoding,
                     examples=_personas(self._folder.parent / "data"),
                 ),
@@ -231,7 +236,7 @@ def build_from_scratch(
     return prepare(model, tokenizer, dtype=backbone.dtype, device=device, seed=seed)
 
 
-def untrained_backbone(recipe: Recipe, texts: Sequence[Dialogue]) -> tuple[LoadedModel, Prompter]:
+def untrained_backbone(recipe: RunRecipe, texts: Sequence[Dialogue]) -> tuple[LoadedModel, Prompter]:
     """What a run would train, before any training, `texts` making a tokenizer: to estimate sizes and times with."""
     backbone = recipe.backbone
     if backbone.name is not None:
@@ -250,7 +255,7 @@ def untrained_backbone(recipe: Recipe, texts: Sequence[Dialogue]) -> tuple[Loade
     return loaded, Prompter(loaded.tokenizer, prompt_settings(recipe))
 
 
-def prompt_settings(recipe: Recipe) -> PromptSettings:
+def prompt_settings(recipe: RunRecipe) -> PromptSettings:
     return PromptSettings(language=recipe.language, **recipe.prompts.model_dump())
 
 

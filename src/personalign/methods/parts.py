@@ -15,7 +15,7 @@ from personalign.data.native import dialogue_to_row
 from personalign.data.split import overlap, split_by_persona, without_shared
 from personalign.data.synthetic.corpus import CORPUS_VERSION
 from personalign.errors import PersonalignError
-from personalign.methods.recipe import FileData, Recipe
+from personalign.methods.recipe import FileData, Files, Recipe
 from personalign.prompts import Prompter
 
 DATA_FOLDER = "PERSONALIGN_DATA"
@@ -53,10 +53,10 @@ def load_parts(recipe: Recipe, *, say: Callable[[str], None]) -> Parts:
         return parts
     files = recipe.data.files
     assert files is not None
-    test = _read(files, files.test)[: files.test_limit]
+    test = read_key(files, files.test)[: files.test_limit]
 
     def untested(key: str) -> list[Dialogue]:
-        read = _read(files, key)
+        read = read_key(files, key)
         if files.shared == "refuse":
             return read
         kept = without_shared(read, test)
@@ -144,14 +144,20 @@ def source_fingerprint(recipe: Recipe) -> dict[str, Any]:
         values["corpus version"] = CORPUS_VERSION
     if recipe.data.files is not None:
         files = recipe.data.files
-        for key in (files.train, files.test, files.align, files.pretrain_persona_pairs, *files.pretrain):
-            if key is None:
-                continue
-            path = Path(locate(key, files.hub))
-            if path.is_file():
-                status = path.stat()
-                values[f"SHA-256 of {key}"] = _hash_of(path, status.st_size, status.st_mtime_ns)
+        keys = (files.train, files.test, files.align, files.pretrain_persona_pairs, *files.pretrain)
+        values |= bytes_of(files, [key for key in keys if key is not None])
     return values
+
+
+def bytes_of(files: Files, keys: Sequence[str]) -> dict[str, str]:
+    """A hash of each file of the recipe that lies here."""
+    found = {}
+    for key in keys:
+        path = Path(locate(key, files.hub))
+        if path.is_file():
+            status = path.stat()
+            found[f"SHA-256 of {key}"] = _hash_of(path, status.st_size, status.st_mtime_ns)
+    return found
 
 
 def trimmed_turns(parts: Parts, prompter: Prompter) -> dict[str, dict[str, int]]:
@@ -181,5 +187,6 @@ def _hash_of(path: Path, size: int, time: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _read(files: FileData, key: str) -> list[Dialogue]:
+def read_key(files: Files, key: str) -> list[Dialogue]:
+    """The dialogues of one of a recipe's files."""
     return read_dialogues(locate(key, files.hub), columns=files.columns or None)

@@ -14,7 +14,7 @@ from personalign.data.split import normalise_line
 from personalign.evaluation.nli_rows import read_entailed_pairs
 from personalign.methods.backbone import CopyWarmup, copy_warmup
 from personalign.methods.parts import Parts, locate
-from personalign.methods.recipe import CopyStage, PretrainStage, Recipe
+from personalign.methods.recipe import CopyStage, Files, PretrainStage, Recipe
 from personalign.methods.stages import stage_settings, stage_trees, warmup_remark
 from personalign.methods.steps import Interrupted, Reporter
 from personalign.models import LoadedModel, plain_tokens
@@ -29,10 +29,21 @@ def pretraining_dialogues(recipe: Recipe, parts: Parts) -> tuple[list[Dialogue],
     files = recipe.data.files
     if files is None:
         return parts["train"], {"dialogues": len(parts["train"])}
-    sources = [parts["train"], *(read_dialogues(locate(key, files.hub)) for key in files.pretrain)]
-    if files.pretrain_persona_pairs is not None:
-        sources.append(pairs_as_dialogues(locate(files.pretrain_persona_pairs, files.hub)))
-    kept, counts = untested(sources, parts["test"])
+    pairs = files.pretrain_persona_pairs
+    sources = [] if pairs is None else [pairs_as_dialogues(locate(pairs, files.hub))]
+    return pretraining_texts(files, files.pretrain, parts["train"], parts["test"], sources)
+
+
+def pretraining_texts(
+    files: Files,
+    keys: Sequence[str],
+    train: Sequence[Dialogue],
+    tested: Sequence[Dialogue],
+    more: Sequence[Sequence[Dialogue]] = (),
+) -> tuple[list[Dialogue], dict[str, int]]:
+    """The training dialogues, those of the files `keys` and `more`, without what is tested and without labels."""
+    sources = [train, *(read_dialogues(locate(key, files.hub)) for key in keys), *more]
+    kept, counts = untested(sources, tested)
     return [replace(dialogue, relevant=None) for dialogue in kept], counts
 
 

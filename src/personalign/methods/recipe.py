@@ -30,6 +30,8 @@ AnySection = TypeVar("AnySection", bound=Section)
 
 PRETRAIN = "pretrain"
 """The method of recipes that train a backbone, which are a kind of their own."""
+IDL = "idl"
+"""The method of recipes that learn people from their sessions."""
 
 
 class SyntheticData(Section):
@@ -49,7 +51,14 @@ class SyntheticData(Section):
     made_up: Share = 0.0
 
 
-class FileData(Section):
+class Files(Section):
+    """Files by key; `hub` maps keys to hub ids, `columns` the names of fields to those of other data."""
+
+    hub: dict[str, str] = {}
+    columns: dict[str, str] = {}
+
+
+class FileData(Files):
     """Dialogue files, each given by key, path or Hugging Face hub id.
 
     A key names a file of the folder that the environment variable PERSONALIGN_DATA names; where that is unset, `hub`
@@ -65,8 +74,6 @@ class FileData(Section):
     align: str | None = None
     pretrain: tuple[str, ...] = ()
     pretrain_persona_pairs: str | None = None
-    hub: dict[str, str] = {}
-    columns: dict[str, str] = {}
     align_share: Share = 0.15
     stop_share: Share = 0.04
     shared: Literal["refuse", "drop"] = "refuse"
@@ -179,11 +186,16 @@ class AlignStage(Stage):
     only_labelled: bool = False
 
 
-class Stages(Section):
-    """`finetuning_longer` goes on from `finetuning`, with an optimizer and a schedule of its own."""
+class BackboneStages(Section):
+    """How a backbone from scratch is made."""
 
     copying: CopyStage | None = None
     pretrain: PretrainStage | None = None
+
+
+class Stages(BackboneStages):
+    """`finetuning_longer` goes on from `finetuning`, with an optimizer and a schedule of its own."""
+
     finetuning: Stage | None = None
     finetuning_longer: Stage | None = None
     stage1: Stage
@@ -238,21 +250,29 @@ Ablation = Literal[
 ]
 
 
-class Recipe(Section):
+class RunRecipe(Section):
+    """What the recipes of all methods have in common."""
+
     name: str
     description: str = ""
     measured: str = "untested"
-    method: Literal["pal"] = "pal"
     seed: Count = 1
     language: Language = "en"
-    data: Data
     backbone: Backbone
+    stages: BackboneStages
     prompts: Prompts = Prompts()
+    decoding: Decoding = Decoding()
+    evaluation: Evaluation = Evaluation()
+
+
+class Recipe(RunRecipe):
+    """PAL."""
+
+    method: Literal["pal"] = "pal"
+    data: Data
     stages: Stages
     ablation: Ablation = "none"
     selector: Selector = Selector()
-    decoding: Decoding = Decoding()
-    evaluation: Evaluation = Evaluation()
 
 
 def parse_recipe(values: Mapping[str, Any], *, source: str) -> Recipe:

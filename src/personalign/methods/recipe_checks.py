@@ -1,11 +1,12 @@
 """What a recipe's sections must be to each other, found before anything is computed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from personalign._mini import MINI, is_mini
 from personalign.decoding.generation import DecodingSettings
 from personalign.errors import PersonalignError
-from personalign.methods.recipe import Recipe, Stage
+from personalign.methods.recipe import Recipe, RunRecipe, Stage
 from personalign.prompts import PromptSettings
 
 # Files of dialogues between PERSONA-CHAT's validation personas, of which the mini has read two.
@@ -24,27 +25,32 @@ def check_recipe(recipe: Recipe, source: str) -> None:
     """Raise PersonalignError for the first mistake; keys that would be read by nothing count as mistakes."""
     if (recipe.data.synthetic is None) == (recipe.data.files is None):
         raise PersonalignError(f"{source}: data: give either `synthetic` or `files`, and not both")
-    if (recipe.backbone.name is None) == (recipe.backbone.scratch is None):
-        raise PersonalignError(f"{source}: backbone: give either `name` or `scratch`, and not both")
-    _check_backbone(recipe, source)
-    _check_mini(recipe, source)
+    check_common(recipe, source)
+    files = recipe.data.files
+    check_mini(recipe, () if files is None else (("data.files.test", files.test),), source)
     _check_judges(recipe, source)
     _check_stages(recipe, source)
     _check_shares(recipe, source)
-    _check_lengths(recipe, source)
     _check_words(recipe, source)
 
 
-def _check_backbone(recipe: Recipe, source: str) -> None:
+def check_common(recipe: RunRecipe, source: str) -> None:
+    """What the recipes of all methods may have wrong: the backbone, and lengths of prompts and replies."""
+    if (recipe.backbone.name is None) == (recipe.backbone.scratch is None):
+        raise PersonalignError(f"{source}: backbone: give either `name` or `scratch`, and not both")
     scratch = recipe.backbone.scratch
     if scratch is not None and scratch.shape == "gpt2" and recipe.backbone.attention == "flex_attention":
         raise PersonalignError(
             f"{source}: backbone.attention: a gpt2 cannot run flex_attention; write sdpa, or another shape"
         )
+    _check_lengths(recipe, source)
 
 
-def _check_mini(recipe: Recipe, source: str) -> None:
-    """The backbone that comes along knows English, and PERSONA-CHAT's validation personas."""
+def check_mini(recipe: RunRecipe, tested: Sequence[tuple[str, str]], source: str) -> None:
+    """The backbone that comes along knows English, and PERSONA-CHAT's validation personas.
+
+    `tested`: keys of the recipe, each with the file that is tested on.
+    """
     if not is_mini(recipe.backbone.name):
         return
     if recipe.language != "en":
@@ -52,13 +58,13 @@ def _check_mini(recipe: Recipe, source: str) -> None:
             f"{source}: backbone.name: {MINI} knows English alone, and language is {recipe.language}; start from another "
             "one, or from random weights (backbone.scratch, as in the recipe quickstart-scratch)"
         )
-    test = "" if recipe.data.files is None else recipe.data.files.test
-    # A key, or a path with endings.
-    if Path(test).name.split(".")[0] in _MINI_HAS_READ:
-        raise PersonalignError(
-            f"{source}: data.files.test: {test} has personas that {MINI} was trained on, so its figures would mean "
-            "nothing; start from another backbone, or test on other people"
-        )
+    for key, test in tested:
+        # A key, or a path with endings.
+        if Path(test).name.split(".")[0] in _MINI_HAS_READ:
+            raise PersonalignError(
+                f"{source}: {key}: {test} has personas that {MINI} was trained on, so its figures would mean nothing; "
+                "start from another backbone, or test on other people"
+            )
 
 
 def _check_words(recipe: Recipe, source: str) -> None:
@@ -161,7 +167,7 @@ def _check_shares(recipe: Recipe, source: str) -> None:
         )
 
 
-def _check_lengths(recipe: Recipe, source: str) -> None:
+def _check_lengths(recipe: RunRecipe, source: str) -> None:
     """Build the settings of prompts and decoding, which check their own values."""
     try:
         prompts = PromptSettings(language=recipe.language, **recipe.prompts.model_dump())

@@ -6,7 +6,6 @@ data -> backbone -> finetuning
 """
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -15,32 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from personalign._files import whole_folder, write_json, write_jsonl, write_text
-from personalign._mini import is_mini, mini_fingerprint
 from personalign._ranks import ALONE, Ranks
 from personalign.data.dialogue import Dialogue
-from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Selection, SelectionScorer, without_persona
 from personalign.decoding.served import ServedModel, open_served
-from personalign.errors import PersonalignError
-from personalign.evaluation.judge import Judge, SharedJudge
 from personalign.methods import pal
 from personalign.methods.cards import model_card
-from personalign.methods.judges import find_judge, open_judge, with_cache
 from personalign.methods.labelling import label_parts, label_settings
 from personalign.methods.lineup import aligned_from, compared_systems, final_stage
 from personalign.methods.measured import measured
-from personalign.methods.models import ModelStore
 from personalign.methods.parts import (
-    TRIMMED,
     Parts,
-    fingerprint,
     load_parts,
-    read_parts,
     source_fingerprint,
-    trimmed_turns,
-    write_parts,
 )
-from personalign.methods.recipe import Recipe, Stage, recipe_yaml
+from personalign.methods.pretraining import pretraining_dialogues
+from personalign.methods.recipe import Recipe, Stage
 from personalign.methods.selecting import (
     Calibration,
     c_score_on,
@@ -53,29 +42,19 @@ from personalign.methods.stages import (
     stage_settings,
     stage_trees,
     trained_stages,
-    warmup_remark,
 )
+from personalign.methods.step_run import INFERENCE_BUDGET, StepRun, read_rows, steps_of, turns_in
 from personalign.methods.steps import (
-    Interrupted,
-    Planned,
     Reporter,
     Step,
-    alone_in,
-    checkpoint_folder,
-    plan,
-    run_steps,
 )
 from personalign.methods.systems import Row, System, predict
 from personalign.methods.tables import results_table
 from personalign.methods.trained_selector import SelectorLearner
 from personalign.models import LoadedModel
 from personalign.models.encoder import load_encoder
-from personalign.prompts import Prompter
 from personalign.training.examples import Example, GrownTree, grow, statistics
-from personalign.training.trainer import total_steps, train_stage
 
-# Batches of decoding and of scoring without gradients, in padded tokens.
-INFERENCE_BUDGET = 8192
 TITLES = {
     "finetuning": "Fine-tuning",
     "finetuning_longer": "Fine-tuning, longer",
@@ -84,8 +63,10 @@ TITLES = {
 }
 
 
-class PalRun:
-    """One run in one folder. Models and dialogues are loaded when a step needs them."""
+class PalRun(StepRun[Recipe]):
+    """PAL in one folder."""
+
+    judging = frozenset({"stage2", "results"})
 
     def __init__(
         self,
@@ -96,74 +77,17 @@ class PalRun:
         resume: bool = False,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.recipe = recipe
-        self.folder = folder
-        self._ranks = ranks
-        self._reporter = reporter
-        self._resume = resume
-        self._parts: Parts | None = None
+        super().__init__(recipe, folder, reporter=reporter, resume=resume, ranks=ranks)
         self._held_out: list[GrownTree] = []
         self._biases: dict[str, Calibration] = {}
-        self._models = ModelStore(recipe, folder / "models", reporter=reporter, ranks=ranks)
-
-    def plan(self, *, until: str | None = None) -> list[Planned]:
-        """What each step would do, in order, as far as `until`. Raises PersonalignError where that is no step."""
-        return plan(self._wanted(until), self.folder)
-
-    def run(self, *, until: str | None = None) -> dict[str, Any]:
-        """Do every step that is not done; returns the results, or the records so far when `until` ends it earlier."""
-        wanted = self._wanted(until)
-        undone = {item.step.name for item in plan(wanted, self.folder) if item.state != "done"}
-        if not undone:
-            # Nothing is computed and nothing written: the folder would claim versions that made none of it.
-            return self._run_steps(wanted)
-        if undone & {"stage2", "results"}:
-            # Hours before one is opened.
-            for name in self.recipe.evaluation.judges:
-                find_judge(name)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with alone_in(self.folder, ranks=self._ranks):
-            if self._ranks.main:
-                write_text(self.folder / "recipe.yaml", recipe_yaml(self.recipe))
-                write_json(self.folder / "versions.json", _versions())
-            return self._run_steps(wanted)
-
-    def _run_steps(self, wanted: Sequence[Step]) -> dict[str, Any]:
-        return run_steps(wanted, self.folder, reporter=self._reporter, ranks=self._ranks)
-
-    def _wanted(self, until: str | None) -> list[Step]:
-        steps = self.steps()
-        names = [step.name for step in steps]
-        if until is not None and until not in names:
-            raise PersonalignError(f"--until {until}: there is no such step; write one of {', '.join(names)}")
-        return steps[: len(steps) if until is None else names.index(until) + 1]
 
     def steps(self) -> list[Step]:
-        recipe, stages = self.recipe, self.recipe.stages
+        recipe = self.recipe
         common = {"prompts": recipe.prompts.model_dump(), "seed": recipe.seed}
-        backbone = {
-            "backbone": recipe.backbone.model_dump(),
-            "seed": recipe.seed,
-            "language": recipe.language,
-        }
-        if is_mini(recipe.backbone.name):
-            backbone["weights"] = mini_fingerprint()
-        made = {
-            **backbone,
-            "copying": _dump(stages.copying),
-            "pretrain": _dump(stages.pretrain),
-        }
-        if recipe.backbone.scratch is not None and stages.pretrain is not None:
-            made["prompts"] = recipe.prompts.model_dump()
+        read = source_fingerprint(recipe) | {"language": recipe.language} | label_settings(recipe)
         steps = [
-            Step(
-                "data",
-                "Dialogues",
-                (),
-                source_fingerprint(recipe) | {"language": recipe.language} | label_settings(recipe),
-                self._data,
-            ),
-            Step("backbone", "Backbone", ("data",), made, self._backbone),
+            Step("data", "Dialogues", (), read, self._data),
+            Step("backbone", "Backbone", ("data",), self._backbone_settings(), self._backbone),
         ]
         if recipe.selector.kind == "trained":
             asked = {
@@ -211,17 +135,9 @@ class PalRun:
         """The step that makes the selector, where there is one."""
         return ("selector",) if self.recipe.selector.kind == "trained" else ()
 
-    def parts(self) -> Parts:
-        if self._parts is None:
-            self._parts = read_parts(self.folder / "data")
-        return self._parts
-
-    def prompter(self) -> Prompter:
-        return self._models.prompter()
-
     def sample_dialogue(self) -> dict[str, Any]:
         """The first test dialogue with the final model's own selections and replies."""
-        rows = _read_rows(self.folder / "predictions" / "pal_predicted.jsonl")
+        rows = read_rows(self.folder / "predictions" / "pal_predicted.jsonl")
         dialogue = self.parts()["test"][0]
         turns = [row for row in rows if row["dialogue"] == dialogue.id]
         return {
@@ -238,48 +154,12 @@ class PalRun:
 
     # Steps, in order -----------------------------------------------------------------------------------
 
-    def _data(self) -> dict[str, Any]:
-        self._parts = None
-        return self._ranks.from_main(self._written_data)
-
-    def _written_data(self) -> dict[str, Any]:
+    def _made_parts(self) -> Parts:
         loaded = load_parts(self.recipe, say=self._reporter.say)
-        parts = label_parts(loaded, self.recipe, reporter=self._reporter)
-        with whole_folder(self.folder / "data", replace=True) as folder:
-            write_parts(folder, parts)
-        self._parts = parts
-        return {
-            name: {
-                "dialogues": len(dialogues),
-                "examples": sum(len(dialogue.reply_indices()) for dialogue in dialogues),
-                "fingerprint": fingerprint(dialogues),
-            }
-            for name, dialogues in parts.items()
-        }
+        return label_parts(loaded, self.recipe, reporter=self._reporter)
 
-    def _backbone(self) -> dict[str, Any]:
-        checkpoints = self._checkpoints("backbone")
-        record = self._models.make_backbone(
-            self.parts(),
-            journal=self._journal,
-            checkpoints=checkpoints,
-            resume=self._resume,
-            check=self._check_lengths,
-        )
-        self._remove(checkpoints)
-        return record
-
-    def _check_lengths(self, prompter: Prompter) -> dict[str, Any]:
-        # The stages of `train` count what they lose.
-        parts = {name: dialogues for name, dialogues in self.parts().items() if name != "train"}
-        counts = trimmed_turns(parts, prompter)
-        for name, part in counts.items():
-            if part[TRIMMED]:
-                self._reporter.say(
-                    f"{part[TRIMMED]} of {part['turns']} turns of part '{name}' lose their oldest messages to "
-                    "prompts.max_tokens"
-                )
-        return counts
+    def _backbone_texts(self) -> tuple[list[Dialogue], dict[str, int]]:
+        return pretraining_dialogues(self.recipe, self.parts())
 
     def _trained_selector(self) -> dict[str, Any]:
         return self._ranks.from_main(self._written_selector)
@@ -317,14 +197,14 @@ class PalRun:
         mine = self._ranks.share(dialogues)
         loaded = self._models.open(aligned_from(self.recipe))
         served = self._served(aligned_from(self.recipe), "rejected")
-        with self._reporter.task("Rejected replies", _turns(mine)) as advance:
+        with self._reporter.task("Rejected replies", turns_in(mine)) as advance:
             replies = without_persona(
                 loaded,
                 self.prompter(),
                 mine,
                 decoding=self._decoding(),
                 budget=INFERENCE_BUDGET,
-                progress=_steps(advance),
+                progress=steps_of(advance),
                 served=served,
             )
         rows = self._ranks.merged(
@@ -336,14 +216,14 @@ class PalRun:
         if self._ranks.main:
             write_jsonl(self.folder / "rejected.jsonl", rows)
         self._forget(served)
-        return {"replies": _turns(dialogues)}
+        return {"replies": turns_in(dialogues)}
 
     def _predict(self, system: System) -> dict[str, Any]:
         loaded = self._models.open(system.stage)
         mine = self._ranks.share(self.parts()[system.part])
         selection, record = self._selection(system, loaded)
         served = self._served(system.stage, f"predict:{system.name}")
-        with self._reporter.task(f"Replies of {system.title}", _turns(mine)) as advance:
+        with self._reporter.task(f"Replies of {system.title}", turns_in(mine)) as advance:
             answered = predict(
                 system,
                 loaded,
@@ -352,7 +232,7 @@ class PalRun:
                 selection=selection,
                 decoding=self._decoding(),
                 budget=INFERENCE_BUDGET,
-                progress=_steps(advance),
+                progress=steps_of(advance),
                 served=served,
             )
         of_dialogue: dict[str, list[Row]] = {dialogue.id: [] for dialogue in mine}
@@ -369,7 +249,7 @@ class PalRun:
         judges = {name: self._judge(name) for name in recipe.evaluation.judges}
         results = measured(
             recipe,
-            lambda name: _read_rows(self._predictions(name)),
+            lambda name: read_rows(self._predictions(name)),
             self.parts()["test"],
             judges,
             reporter=self._reporter,
@@ -381,6 +261,7 @@ class PalRun:
             final_stage(recipe),
             self.folder / "model",
             calibration=self._calibration(final_stage(recipe)),
+            chosen_by=recipe.selector,
             selector=self._selector_folder if self._selector_step() else None,
         )
         if self._ranks.main:
@@ -390,18 +271,8 @@ class PalRun:
     # What the steps share -------------------------------------------------------------------------------
 
     @property
-    def _journal(self) -> Path:
-        return self.folder / "metrics.jsonl"
-
-    @property
     def _selector_folder(self) -> Path:
         return self.folder / "selector"
-
-    def _predictions(self, name: str) -> Path:
-        return self.folder / "predictions" / f"{name}.jsonl"
-
-    def _decoding(self) -> DecodingSettings:
-        return DecodingSettings(**self.recipe.decoding.model_dump(exclude={"engine"}), seed=self.recipe.seed)
 
     def _served(self, stage: str, step: str) -> ServedModel | None:
         """The stage's model where a server has it, with what it answered before the step was interrupted."""
@@ -420,11 +291,8 @@ class PalRun:
         if served is not None:
             served.store.unlink(missing_ok=True)
 
-    def _fingerprint(self, step: str) -> str:
-        return next(item.fingerprint for item in self.plan() if item.step.name == step)
-
     def _rejected_replies(self) -> list[list[str]]:
-        rows = {row["dialogue"]: row["replies"] for row in _read_rows(self.folder / "rejected.jsonl")}
+        rows = {row["dialogue"]: row["replies"] for row in read_rows(self.folder / "rejected.jsonl")}
         return [rows[dialogue.id] for dialogue in self.parts()["align"]]
 
     def _train(
@@ -437,7 +305,10 @@ class PalRun:
         *,
         validate: bool = False,
     ) -> dict[str, Any]:
-        settings = stage_settings(stage, seed=self.recipe.seed, loaded=loaded, ablation=self.recipe.ablation)
+        pairs = name == "stage2" and self.recipe.ablation != "without_pairs"
+        settings = stage_settings(
+            stage, seed=self.recipe.seed, loaded=loaded, objective="dpo" if pairs else "nll"
+        )
         trees = stage_trees(examples, stage)
         record: dict[str, Any] = {"trees": asdict(statistics(trees)), "dropped": dict(dropped.counts)}
         if settings.objective == "dpo":
@@ -447,52 +318,19 @@ class PalRun:
             self._say_log_ratio(record["largest_log_ratio"], loaded)
             self._held_out = self._held_out_trees(loaded)
             record["start"] = self._held_out_pairs(loaded)
-        checkpoints = self._checkpoints(name)
-        steps = total_steps(trees, settings)
-        if remark := warmup_remark(name, stage, steps):
-            self._reporter.say(remark)
-        with self._reporter.task(TITLES[name], steps) as advance:
-            result = train_stage(
-                loaded.model,
-                trees,
-                settings=settings,
-                folder=checkpoints,
-                stage=name,
-                plan=loaded.plan,
-                optimizer=self._models.optimizer(loaded, stage),
-                journal=self._journal,
-                progress=lambda step, total, values: advance(1),
-                validate=self._validation(loaded) if validate and stage.evaluate_every else None,
-                resume=self._resume,
-            )
-        if result.interrupted:
-            raise Interrupted(name)
-        record |= {
-            "steps": result.steps,
-            "training_seconds": round(result.seconds, 2),
-            "best_step": result.best_step,
-        }
+        record |= self._fit(
+            name,
+            TITLES[name],
+            loaded,
+            trees,
+            stage,
+            settings,
+            validate=self._validation(loaded) if validate and stage.evaluate_every else None,
+        )
         if settings.objective == "dpo":
             record["end"] = self._held_out_pairs(loaded)
-        self._models.save(name, loaded)
-        self._remove(checkpoints)
+        self._store(name, loaded)
         return record
-
-    def _remove(self, checkpoints: Path) -> None:
-        # No process may still read from there, as one does that puts back the best weights.
-        self._ranks.wait()
-        if self._ranks.main:
-            shutil.rmtree(checkpoints, ignore_errors=True)
-
-    def _checkpoints(self, stage: str) -> Path:
-        return checkpoint_folder(
-            self.folder,
-            stage,
-            self._fingerprint(stage),
-            resume=self._resume,
-            say=self._reporter.say,
-            ranks=self._ranks,
-        )
 
     def _say_log_ratio(self, largest: float, loaded: LoadedModel) -> None:
         if loaded.precision.autocast:
@@ -538,12 +376,6 @@ class PalRun:
             budget=INFERENCE_BUDGET,
         )
 
-    def _judge(self, name: str) -> Judge:
-        recipe = self.recipe
-        judge = open_judge(name, language=recipe.language, dtype=recipe.evaluation.judge_dtype)
-        # Kept verdicts are those that a report on the run asks for next.
-        return with_cache(judge) if self._ranks.count == 1 else SharedJudge(judge, self._ranks)
-
     def _held_out_pairs(self, loaded: LoadedModel) -> dict[str, float]:
         """DPO's loss and pair accuracy on pairs of the stopping part, against the model that stage 2 began from."""
         beta = self.recipe.stages.stage2.beta
@@ -558,36 +390,3 @@ class PalRun:
             stop, replies, self.prompter(), dropped=pal.Dropped(), only_labelled=True
         )
         return pal.with_reference(reference, grow(examples, budget=INFERENCE_BUDGET), budget=INFERENCE_BUDGET)
-
-
-def _turns(dialogues: Sequence[Dialogue]) -> int:
-    return sum(len(dialogue.reply_indices()) for dialogue in dialogues)
-
-
-def _steps(advance: Any) -> Any:
-    """Turn (done, total) calls into advances."""
-    seen = 0
-
-    def progress(done: int, total: int) -> None:
-        nonlocal seen
-        advance(done - seen)
-        seen = done
-
-    return progress
-
-
-def _dump(section: Any) -> Any:
-    return None if section is None else section.model_dump()
-
-
-def _read_rows(path: Path) -> list[Row]:
-    with open(path, encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream]
-
-
-def _versions() -> dict[str, str]:
-    import platform
-    from importlib.metadata import version
-
-    packages = ("personalign", "torch", "transformers", "peft", "accelerate", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

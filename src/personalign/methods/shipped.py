@@ -4,13 +4,16 @@ import difflib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from personalign.errors import PersonalignError
 from personalign.methods.pretrain_recipe import PretrainRecipe, parse_pretrain_recipe
-from personalign.methods.recipe import Recipe, override, parse_recipe, read_recipe
+from personalign.methods.recipe import IDL, Recipe, override, parse_recipe, read_recipe
+
+if TYPE_CHECKING:
+    from personalign.methods.idl_recipe import IdlRecipe
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -40,6 +43,21 @@ def load_recipe(name_or_path: str, assignments: Sequence[str] = ()) -> Recipe:
     Raises PersonalignError for what is neither, and for a recipe that is not right.
     """
     return parse_recipe(_values(name_or_path, assignments), source=name_or_path)
+
+
+def load_run_recipe(name_or_path: str, assignments: Sequence[str] = ()) -> "Recipe | IdlRecipe":
+    """The same of a recipe for `personalign run`, whichever its method."""
+    return parse_run_recipe(_values(name_or_path, assignments), source=name_or_path)
+
+
+def parse_run_recipe(values: Mapping[str, Any], *, source: str) -> "Recipe | IdlRecipe":
+    """`parse_recipe` or `parse_idl_recipe`, by the recipe's method."""
+    if values.get("method") != IDL:
+        return parse_recipe(values, source=source)
+    # Its parts know clustering and encoders, whose import takes seconds.
+    from personalign.methods.idl_recipe import parse_idl_recipe
+
+    return parse_idl_recipe(values, source=source)
 
 
 def load_pretrain_recipe(name_or_path: str, assignments: Sequence[str] = ()) -> PretrainRecipe:

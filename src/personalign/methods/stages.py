@@ -6,11 +6,11 @@ from dataclasses import replace
 from personalign.errors import PersonalignError
 from personalign.methods import pal
 from personalign.methods.parts import Parts
-from personalign.methods.recipe import Ablation, AlignStage, Recipe, Stage
+from personalign.methods.recipe import AlignStage, Recipe, Stage
 from personalign.models import LoadedModel
 from personalign.prompts import Prompter
 from personalign.training.examples import Example, GrownTree, grow, one_per_example
-from personalign.training.step import StageSettings
+from personalign.training.step import Objective, StageSettings
 
 
 def trained_stages(recipe: Recipe) -> dict[str, Stage]:
@@ -74,17 +74,16 @@ def warmup_remark(name: str, stage: Stage, steps: int) -> str | None:
 
 
 def stage_settings(
-    stage: Stage, *, seed: int, loaded: LoadedModel, ablation: Ablation = "none"
+    stage: Stage, *, seed: int, loaded: LoadedModel, objective: Objective = "nll"
 ) -> StageSettings:
-    """Alignment trains by DPO unless its pairs are ablated."""
+    """What a stage of a recipe is to the trainer; a stage that aligns may yet train by nll, without pairs."""
     if loaded.device.type == "cuda" and loaded.device.index:
         raise PersonalignError(
             f"backbone.device: training runs on the first GPU that is visible; instead of {loaded.device} write cuda "
             f"and set CUDA_VISIBLE_DEVICES={loaded.device.index}"
         )
-    aligning = isinstance(stage, AlignStage) and ablation != "without_pairs"
     settings = StageSettings(
-        objective="dpo" if aligning else "nll",
+        objective=objective,
         learning_rate=stage.learning_rate,
         epochs=stage.epochs,
         max_steps=stage.steps,

@@ -20,7 +20,7 @@ from personalign.prompts import UNSELECTED, Prompter
 from personalign.training.examples import Example, Path, grow
 
 Row = dict[str, Any]
-_PLAIN = (
+PAL_FIGURES = (
     *PAL_TEXT,
     "copy_rate",
     "ppl/token",
@@ -70,31 +70,39 @@ def predict(
         served=served,
     )
     by_id = {dialogue.id: dialogue for dialogue in dialogues}
-    gold = _gold_scores(loaded, prompter, by_id, responses, budget=budget)
-    rows = []
-    for response in responses:
-        dialogue = by_id[response.dialogue]
-        nth = dialogue.reply_indices().index(response.turn)
-        nll, tokens = gold[response.dialogue, response.turn]
-        choice = response.choice
-        rows.append(
-            {
-                "system": system.name,
-                "dialogue": response.dialogue,
-                "turn": response.turn,
-                "persona": list(dialogue.persona),
-                "response": response.text,
-                "gold": dialogue.messages[response.turn].content,
-                "relevant": list(dialogue.relevant[nth]) if dialogue.relevant is not None else None,
-                "selected": None if choice is None else choice.line,
-                "selects": choice is not None,
-                "probabilities": None if choice is None else [round(p, 4) for p in choice.probabilities],
-                "ended": response.ended,
-                "gold_nll": nll,
-                "gold_tokens": tokens,
-            }
+    gold = gold_scores(loaded, prompter, by_id, responses, budget=budget)
+    return [
+        row_of(
+            system.name,
+            response,
+            by_id[response.dialogue],
+            response.turn,
+            gold=gold[response.dialogue, response.turn],
         )
-    return rows
+        for response in responses
+    ]
+
+
+def row_of(system: str, response: Response, dialogue: Dialogue, turn: int, *, gold: tuple[float, int]) -> Row:
+    """What is kept of a reply to message `turn` of the dialogue; `gold`: the gold reply's nll and tokens."""
+    nth = dialogue.reply_indices().index(turn)
+    nll, tokens = gold
+    choice = response.choice
+    return {
+        "system": system,
+        "dialogue": dialogue.id,
+        "turn": turn,
+        "persona": list(dialogue.persona),
+        "response": response.text,
+        "gold": dialogue.messages[turn].content,
+        "relevant": list(dialogue.relevant[nth]) if dialogue.relevant is not None else None,
+        "selected": None if choice is None else choice.line,
+        "selects": choice is not None,
+        "probabilities": None if choice is None else [round(p, 4) for p in choice.probabilities],
+        "ended": response.ended,
+        "gold_nll": nll,
+        "gold_tokens": tokens,
+    }
 
 
 def gold_rows(dialogues: Sequence[Dialogue]) -> list[Row]:
@@ -117,17 +125,25 @@ def gold_rows(dialogues: Sequence[Dialogue]) -> list[Row]:
 
 
 def evaluate(
-    rows: Sequence[Row], judges: Mapping[str, Judge], *, language: Language, bootstrap: int, seed: int
+    rows: Sequence[Row],
+    judges: Mapping[str, Judge],
+    *,
+    language: Language,
+    bootstrap: int,
+    seed: int,
+    names: Sequence[str] = PAL_FIGURES,
+    past: Mapping[str, Sequence[str]] = {},
 ) -> dict[str, Any]:
-    """Every metric of PAL's tables, under its exact name; consistency per judge, over all turns and by label.
+    """The metrics of `names`, by default those of PAL's tables; consistency per judge, over all turns and by label.
 
     Turns labelled with a line and turns labelled none are also scored apart, since systems that do not select can be
     compared with those that do only there. `recall` is the share of labelled turns whose reply the judge finds to
-    entail the labelled line. Intervals are 95 % bootstraps by dialogue.
+    entail the labelled line. Intervals are 95 % bootstraps by dialogue. `past`: by dialogue, what the person said
+    elsewhere.
     """
-    answers = answers_of(rows, language=language)
+    answers = answers_of(rows, language=language, past=past)
     result: dict[str, Any] = {"turns": len(rows)}
-    for name in _PLAIN:
+    for name in names:
         if not missing(answers, METRICS[name]):
             result[name] = METRICS[name].measure(answers).figure()
     if "share_none" in result:  # to be read beside it, and only there
@@ -138,7 +154,13 @@ def evaluate(
     return result
 
 
-def answers_of(rows: Sequence[Row], *, language: Language, judge: Judge | None = None) -> Answers:
+def answers_of(
+    rows: Sequence[Row],
+    *,
+    language: Language,
+    judge: Judge | None = None,
+    past: Mapping[str, Sequence[str]] = {},
+) -> Answers:
     """What a run wrote of a system, as the metrics take it."""
     return Answers(
         [
@@ -147,6 +169,7 @@ def answers_of(rows: Sequence[Row], *, language: Language, judge: Judge | None =
                 row["turn"],
                 tuple(row["persona"]),
                 gold=row["gold"],
+                past=tuple(past.get(row["dialogue"], ())),
                 relevant=None if row["relevant"] is None else tuple(row["relevant"]),
             )
             for row in rows
@@ -192,7 +215,7 @@ def _consistency(answers: Answers, *, bootstrap: int, seed: int) -> dict[str, An
     return result
 
 
-def _gold_scores(
+def gold_scores(
     loaded: LoadedModel,
     prompter: Prompter,
     dialogues: Mapping[str, Dialogue],

@@ -117,8 +117,7 @@ def summary_rows(results: Results) -> tuple[list[str], list[list[str]]]:
 
 def legend(results: Results) -> dict[str, str]:
     """What each column of the summary means, and which judge decided."""
-    names = (_judge_names(system) for system in results.values())
-    judge = next((name for found in names for name in found), None)
+    judge = next(iter(judged_names(results)), None)
     return {column.name: column.meaning.format(judge=judge) for column in _filled(results)}
 
 
@@ -147,15 +146,15 @@ def results_table(results: Results) -> str:
     blocks += [
         "## Text",
         "",
-        *_plain_table(results, _TEXT),
+        *plain_table(results, _TEXT),
         "",
         "## Selection",
         "",
-        *_plain_table(results, _SELECTION),
+        *plain_table(results, _SELECTION),
         "",
     ]
     blocks += _another_persona(results)
-    for judge in dict.fromkeys(name for system in results.values() for name in _judge_names(system)):
+    for judge in judged_names(results):
         blocks += [f"## Consistency, {judge}", ""]
         for part, title in _PARTS.items():
             header = ["system", *_CONSISTENCY, *(["recall"] if part == "needs_line" else [])]
@@ -164,7 +163,7 @@ def results_table(results: Results) -> str:
                 judged = system.get(_JUDGE + judge, {})
                 keys = [f"{metric}/{part}" for metric in _CONSISTENCY]
                 keys += ["recall"] if part == "needs_line" else []
-                rows.append([str(system["title"]), *(_interval(judged.get(key)) for key in keys)])
+                rows.append([str(system["title"]), *(with_interval(judged.get(key)) for key in keys)])
             blocks += [f"### On {title}", "", *markdown(header, rows), ""]
     return "\n".join(blocks)
 
@@ -195,13 +194,18 @@ def _another_persona(results: Results) -> list[str]:
     return ["## Another persona", "", note, "", *markdown(header, rows), ""]
 
 
-def _plain_table(results: Results, columns: Sequence[Column]) -> list[str]:
+def plain_table(results: Results, columns: Sequence[Column]) -> list[str]:
     header = ["system", *(name for name, _ in columns)]
     rows = [
         [str(system["title"]), *(_number(system.get(name), form) for name, form in columns)]
         for system in results.values()
     ]
     return markdown(header, rows)
+
+
+def judged_names(results: Results) -> list[str]:
+    """The judges that decided about any system."""
+    return list(dict.fromkeys(name for system in results.values() for name in _judge_names(system)))
 
 
 def _judge_names(system: Result) -> list[str]:
@@ -220,7 +224,7 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _interval(value: Mapping[str, float | None] | None) -> str:
+def with_interval(value: Mapping[str, float | None] | None) -> str:
     if value is None or value["mean"] is None:
         return "-"
     if value["low"] is None or value["high"] is None:  # one dialogue has no interval

@@ -13,8 +13,8 @@ from personalign.errors import PersonalignError
 
 Clusterer = Literal["kmeans", "dbscan", "mean-shift", "ward", "birch"]
 CLUSTERERS: tuple[Clusterer, ...] = get_args(Clusterer)
-Rule = Literal["paper", "release", "every"]
-RULES: tuple[Rule, ...] = get_args(Rule)
+Identification = Literal["paper", "release", "every"]
+RULES: tuple[Identification, ...] = get_args(Identification)
 
 # IDL, appendix A.2.
 CLUSTERS, NEIGHBOURS = 3, 5
@@ -75,7 +75,7 @@ def identify(
     vectors: npt.NDArray[np.floating],
     labels: Sequence[int] | npt.NDArray[np.integer],
     *,
-    rule: Rule,
+    rule: Identification,
     neighbours: int = NEIGHBOURS,
     seed: int = 0,
 ) -> list[Sample]:

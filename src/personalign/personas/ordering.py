@@ -13,8 +13,8 @@ import numpy.typing as npt
 from personalign.errors import PersonalignError
 from personalign.personas.edit_distance import Distances
 
-Rule = Literal["none", "greedy", "nearest-last", "exact"]
-RULES: tuple[Rule, ...] = get_args(Rule)
+Ordering = Literal["none", "greedy", "nearest-last", "exact"]
+RULES: tuple[Ordering, ...] = get_args(Ordering)
 
 # Held and Karp's table has 2 ** sessions rows.
 MOST_FOR_HELD_KARP = 12
@@ -34,7 +34,7 @@ class Order:
     length: float
 
 
-def order_sessions(distances: Distances, target: int, *, rule: Rule) -> Order:
+def order_sessions(distances: Distances, target: int, *, rule: Ordering) -> Order:
     """Order all sessions but `target`, by their `distances` [sessions, sessions].
 
     - `none`: as they are given.
@@ -49,7 +49,7 @@ def order_sessions(distances: Distances, target: int, *, rule: Rule) -> Order:
     return order_sessions_of([distances], [target], rule=rule)[0]
 
 
-def order_sessions_of(tables: Sequence[Distances], targets: Sequence[int], *, rule: Rule) -> list[Order]:
+def order_sessions_of(tables: Sequence[Distances], targets: Sequence[int], *, rule: Ordering) -> list[Order]:
     """`order_sessions` of many people or targets, those of as many sessions at a time."""
     if rule not in RULES:
         raise PersonalignError(f"ordering: '{rule}' is unknown; write one of {', '.join(RULES)}")
@@ -75,7 +75,7 @@ def order_sessions_of(tables: Sequence[Distances], targets: Sequence[int], *, ru
     return [orders[at] for at in range(len(tables))]
 
 
-def _chained(distances: Distances, target: int, rule: Rule) -> Order:
+def _chained(distances: Distances, target: int, rule: Ordering) -> Order:
     if rule == "none":
         return _order(distances, [at for at in range(len(distances)) if at != target], target, "as given")
     chain = _nearest_neighbours(distances, target)

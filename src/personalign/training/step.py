@@ -12,6 +12,8 @@ from personalign.training.examples import GrownTree
 from personalign.training.objectives import DpocTerms, DpoTerms, Penalty, dpo, dpoc, nll, pair_accuracy
 from personalign.trees import PACKED, PackedBatch, ScoringPlan, batch_of, token_log_probs
 
+Objective = Literal["nll", "dpo", "dpoc"]
+
 
 @dataclass(frozen=True, slots=True)
 class StageSettings:
@@ -20,7 +22,7 @@ class StageSettings:
     `max_steps`, if given, replaces `epochs`.
     """
 
-    objective: Literal["nll", "dpo", "dpoc"] = "nll"
+    objective: Objective = "nll"
     learning_rate: float = 2e-5
     epochs: float = 1.0
     max_steps: int | None = None

@@ -1,0 +1,283 @@
+"""A run of IDL, from sessions to a table.
+
+data -> backbone -> finetuning, gold
+                 -> stage1 (and its ablations) -> triples -> stage2, stage2_dpo
+                                       -> predictions of every system -> results
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from personalign._files import write_json, write_jsonl, write_text
+from personalign._ranks import ALONE, Ranks
+from personalign.data.dialogue import Dialogue
+from personalign.decoding.respond import Selection, respond
+from personalign.evaluation.judge import Judge
+from personalign.methods import pal
+from personalign.methods.cards import idl_card
+from personalign.methods.idl import Remembered, remember
+from personalign.methods.idl_criteria import examples_by_kind, triple_maker, verified
+from personalign.methods.idl_lineup import IdlSystem, TrainedStage, idl_systems, trained_stages
+from personalign.methods.idl_parts import load_people, people_fingerprint, people_texts, tested_parts
+from personalign.methods.idl_recipe import TEST, IdlRecipe
+from personalign.methods.idl_sessions import Told, summary
+from personalign.methods.idl_stages import SessionReader
+from personalign.methods.idl_tables import IDL_FIGURES, idl_tables
+from personalign.methods.lineup import GOLD
+from personalign.methods.parts import Parts
+from personalign.methods.recipe import Selector
+from personalign.methods.selecting import Calibration
+from personalign.methods.stages import stage_settings, stage_trees
+from personalign.methods.step_run import INFERENCE_BUDGET, StepRun, read_rows, steps_of
+from personalign.methods.steps import Reporter, Step
+from personalign.methods.systems import Row, evaluate, gold_rows, gold_scores, row_of
+from personalign.training.examples import statistics
+
+FINAL = "stage2"
+
+
+class IdlRun(StepRun[IdlRecipe]):
+    """IDL in one folder."""
+
+    judging = frozenset({"triples", "results"})
+
+    def __init__(
+        self,
+        recipe: IdlRecipe,
+        folder: Path,
+        *,
+        reporter: Reporter,
+        resume: bool = False,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        super().__init__(recipe, folder, reporter=reporter, resume=resume, ranks=ranks)
+        self._sessions = SessionReader(recipe, self.parts, reporter=reporter)
+
+    def steps(self) -> list[Step]:
+        recipe = self.recipe
+        common = {"prompts": recipe.prompts.model_dump(), "seed": recipe.seed}
+        sessions = {"sessions": recipe.sessions.model_dump()}
+        read = people_fingerprint(recipe) | {"language": recipe.language}
+        steps = [
+            Step("data", "Sessions", (), read, self._data),
+            Step("backbone", "Backbone", ("data",), self._backbone_settings(), self._backbone),
+        ]
+        made = {**common, **sessions, "judges": list(recipe.evaluation.judges[:1])}
+        triples = Step("triples", "Criterion and rejected replies", ("data",), made, self._triples)
+        for stage in trained_stages(recipe):
+            settings: dict[str, Any] = {
+                **common,
+                "objective": stage.objective,
+                "stage": stage.settings.model_dump(),
+            }
+            after: tuple[str, ...] = (stage.start,)
+            if stage.sees == "sessions":
+                settings |= sessions
+            if stage.objective != "nll":
+                after = (*after, "triples")
+                steps += [] if triples in steps else [triples]
+            steps.append(Step(stage.name, stage.title, after, settings, partial(self._trained, stage)))
+        systems = idl_systems(recipe)
+        for system in systems:
+            asked = {"decoding": recipe.decoding.model_dump(), **sessions, "system": asdict(system)}
+            title = f"Replies of {_titled(system)}"
+            steps.append(
+                Step(f"predict:{system.name}", title, (system.stage,), asked, partial(self._predict, system))
+            )
+        after = tuple(f"predict:{system.name}" for system in systems)
+        return [*steps, Step("results", "Results", after, recipe.evaluation.model_dump(), self._results)]
+
+    # Steps ------------------------------------------------------------------------------------------------
+
+    def _made_parts(self) -> Parts:
+        return load_people(self.recipe, say=self._reporter.say)
+
+    def _backbone_texts(self) -> tuple[list[Dialogue], dict[str, int]]:
+        return people_texts(self.recipe, self.parts())
+
+    def _trained(self, stage: TrainedStage) -> dict[str, Any]:
+        dropped = pal.Dropped()
+        triples = {}
+        if stage.objective != "nll":
+            triples = {row["session"]: row["triples"] for row in read_rows(self.folder / "triples.jsonl")}
+        examples = self._sessions.examples(stage, self.prompter(), triples=triples, dropped=dropped)
+        loaded = self._models.open(stage.start, trainable=True)
+        settings = stage_settings(
+            stage.settings, seed=self.recipe.seed, loaded=loaded, objective=stage.objective
+        )
+        trees = stage_trees(examples, stage.settings)
+        record: dict[str, Any] = {"trees": asdict(statistics(trees)), "dropped": dict(dropped.counts)}
+        if stage.objective != "nll":
+            mine = pal.with_reference(loaded, self._ranks.share(trees), budget=INFERENCE_BUDGET)
+            trees = self._ranks.merged(mine)
+            record["largest_log_ratio"] = pal.check_reference(
+                loaded, trees, budget=stage.settings.token_budget
+            )
+        record |= self._fit(stage.name, stage.title, loaded, trees, stage.settings, settings)
+        self._store(stage.name, loaded)
+        return record
+
+    def _triples(self) -> dict[str, Any]:
+        return self._ranks.from_main(self._written_triples)
+
+    def _written_triples(self) -> dict[str, Any]:
+        recipe = self.recipe
+        told = self._sessions.aligned()
+        maker = triple_maker(
+            self._sessions.people("align").people,
+            extractor=self._sessions.extractor,
+            encoder=self._sessions.encoder,
+            similar=recipe.sessions.similar,
+            seed=recipe.seed,
+        )
+        every = recipe.sessions.supervise == "every"
+        made = [maker.of(item, every_turn=every) for item in told]
+        write_jsonl(
+            self.folder / "triples.jsonl",
+            [
+                item.row() | {"triples": [asdict(triple) for triple in triples]}
+                for item, triples in zip(told, made, strict=True)
+            ],
+        )
+        record = summary(told) | {"counts": dict(maker.counts), "examples": examples_by_kind(made)}
+        for name in recipe.evaluation.judges[:1]:
+            record["judged"] = {name: verified(made, told, self._judge(name))}
+        write_json(self.folder / "criteria.json", record)
+        return {key: value for key, value in record.items() if key != "examples"}
+
+    def _predict(self, system: IdlSystem) -> dict[str, Any]:
+        loaded = self._models.open(system.stage)
+        told = self._sessions.answered(system.part, system)
+        mine = self._ranks.share(told)
+        prompter = self.prompter()
+        shown = [_shown(item, system) for item in mine]
+        first = {item.session.id: dialogue.past for item, dialogue in zip(mine, shown, strict=True)}
+        turns = {item.dialogue.id: item.turns() for item in shown}
+        dialogues = [item.dialogue for item in shown]
+        with self._reporter.task(f"Replies of {_titled(system)}", sum(map(len, turns.values()))) as advance:
+            responses = respond(
+                loaded,
+                prompter,
+                dialogues,
+                selection=Selection("unselected"),
+                decoding=self._decoding(),
+                turns=lambda dialogue: turns[dialogue.id],
+                budget=INFERENCE_BUDGET,
+                progress=steps_of(advance),
+            )
+        by_id = {dialogue.id: dialogue for dialogue in dialogues}
+        gold = gold_scores(loaded, prompter, by_id, responses, budget=INFERENCE_BUDGET)
+        of_session: dict[str, list[Row]] = {item.session.id: [] for item in mine}
+        known = {item.session.id: _with_told_labels(item) for item in self._sessions.answered(system.part)}
+        for response in responses:
+            name = response.dialogue
+            row = row_of(
+                system.name,
+                response,
+                known[name],
+                response.turn - first[name],
+                gold=gold[name, response.turn],
+            )
+            of_session[name].append(row)
+        merged = self._ranks.merged(list(of_session.values()))
+        rows = [row for held in merged for row in held]
+        if self._ranks.main:
+            write_jsonl(self._predictions(system.name), rows)
+        return {"turns": len(rows), **summary(told)}
+
+    def _results(self) -> dict[str, Any]:
+        recipe = self.recipe
+        judges = {name: self._judge(name) for name in recipe.evaluation.judges}
+        systems = idl_systems(recipe)
+        results: dict[str, Any] = {}
+        with self._reporter.task("Judging" if judges else "Measuring", len(systems)) as advance:
+            for part in tested_parts(recipe):
+                told = self._sessions.answered(part)
+                results["gold_replies" if part == TEST else f"gold_replies_{part}"] = self._measured(
+                    gold_rows([_with_told_labels(item) for item in told]), GOLD, part, judges
+                ) | {"people": len({item.person for item in told})}
+                for system in systems:
+                    if system.part == part:
+                        rows = read_rows(self._predictions(system.name))
+                        results[system.name] = self._measured(rows, system.title, part, judges)
+                        advance(1)
+        tables = idl_tables(results, self._criteria())
+        if self._ranks.main:
+            write_json(self.folder / "results.json", results)
+            write_text(self.folder / "table.md", tables)
+        self._models.publish(
+            FINAL, self.folder / "model", calibration=Calibration(0.0, 0.0), chosen_by=Selector()
+        )
+        if self._ranks.main:
+            write_text(self.folder / "README.md", idl_card(recipe, tables))
+        return {"systems": list(results)}
+
+    # What the steps share ---------------------------------------------------------------------------------
+
+    def _measured(
+        self, rows: Sequence[Row], title: str, part: str, judges: Mapping[str, Judge]
+    ) -> dict[str, Any]:
+        recipe = self.recipe
+        past = {item.session.id: _said(item) for item in self._sessions.answered(part)}
+        figures = evaluate(
+            rows,
+            # Whether somebody without a profile contradicts it cannot be judged.
+            judges if all(row["persona"] for row in rows) else {},
+            language=recipe.language,
+            bootstrap=recipe.evaluation.bootstrap,
+            seed=recipe.seed,
+            names=IDL_FIGURES,
+            past=past,
+        )
+        return {"title": title, "part": part, **figures}
+
+    def _criteria(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "criteria.json").read_text(encoding="utf-8"))
+        return found
+
+
+def _titled(system: IdlSystem) -> str:
+    return system.title if system.part == TEST else f"{system.title} ({system.part})"
+
+
+def _shown(told: Told, system: IdlSystem) -> Remembered:
+    """The session as the system sees it: behind other sessions, behind the profile, or alone."""
+    if system.sees == "sessions":
+        return told.remembered()
+    alone = remember(told.session, ())
+    if system.sees == "nothing":
+        return alone
+    return replace(alone, dialogue=replace(alone.dialogue, persona=told.session.persona))
+
+
+def _said(told: Told) -> list[str]:
+    return [
+        turn.content
+        for reference in told.references
+        for turn in reference.messages
+        if turn.role == "assistant"
+    ]
+
+
+def _with_told_labels(told: Told) -> Dialogue:
+    """The session, labelled with the lines alone that the person expressed in a session that is told before it.
+
+    What was never said cannot be known. Sessions of one person have one profile, in one order, where they are labelled.
+    """
+    session = told.session
+    if session.relevant is None:
+        return session
+    expressed = {
+        reference.persona[line]
+        for reference in told.references
+        for lines in reference.relevant or ()
+        for line in lines
+    }
+    relevant = tuple(
+        tuple(line for line in lines if session.persona[line] in expressed) for lines in session.relevant
+    )
+    return replace(session, relevant=relevant)

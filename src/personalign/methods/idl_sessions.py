@@ -1,0 +1,181 @@
+"""Which sessions of a person are told before which, and in what order: what IDL learns from and answers from."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from personalign.data.dialogue import Dialogue
+from personalign.data.people import Person
+from personalign.methods.idl import Remembered, remember
+from personalign.methods.idl_recipe import Sessions
+from personalign.models.encoder import Encoder
+from personalign.personas.edit_distance import Distances, edit_distances_of, encode_sessions
+from personalign.personas.extraction import Extractor, persona_intensive
+from personalign.personas.identification import Sample, cluster, identify
+from personalign.personas.ordering import order_sessions_of
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A session behind `references`, the first of which is told first; `how` says what ordered them."""
+
+    person: str
+    session: Dialogue
+    references: tuple[Dialogue, ...]
+    how: str
+
+    def remembered(self) -> Remembered:
+        return remember(self.session, self.references)
+
+    def row(self) -> dict[str, Any]:
+        """As it is kept: who is told before whom, by the sessions' ids."""
+        told = [reference.id for reference in self.references]
+        return {"person": self.person, "session": self.session.id, "references": told, "how": self.how}
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """People with what decides the order of their sessions.
+
+    Of each person: the distances of their sessions [sessions, sessions], a unit vector for each [sessions, width], and
+    the cluster of each.
+    """
+
+    people: Sequence[Person]
+    distances: Sequence[Distances]
+    vectors: Sequence[np.ndarray]
+    clusters: Sequence[np.ndarray]
+
+    def __iter__(self) -> Iterator[tuple[Person, Distances, np.ndarray, np.ndarray]]:
+        return zip(self.people, self.distances, self.vectors, self.clusters, strict=True)
+
+
+def read_people(
+    people: Sequence[Person], settings: Sessions, *, encoder: Encoder, extractor: Extractor | None, seed: int
+) -> People:
+    """Encode what the people said once: their messages, and what of them tells facts."""
+    sessions = [session for person in people for session in person.sessions]
+    sizes = np.cumsum([len(person.sessions) for person in people])[:-1]
+    encoded = encode_sessions(sessions, encoder)
+    ends = [0, *sizes.tolist(), len(sessions)]
+    distances = edit_distances_of([encoded[start:end] for start, end in pairwise(ends)] if people else [])
+    telling = [" ".join(_telling(session, extractor)) for session in sessions]
+    vectors = np.split(encoder.encode(telling), sizes) if people else []
+    clusters = [
+        cluster(held, clusterer=settings.clusterer, clusters=settings.clusters, seed=seed) for held in vectors
+    ]
+    return People(people, distances, vectors, clusters)
+
+
+def _telling(session: Dialogue, extractor: Extractor | None) -> list[str]:
+    if extractor is not None:
+        return persona_intensive(session, extractor)
+    return [turn.content for turn in session.messages if turn.role == "assistant"]
+
+
+def told_in_training(
+    people: People, settings: Sessions, *, static: bool = True, dynamic: bool = True, seed: int
+) -> list[Told]:
+    """What stage 1 learns from.
+
+    Without `static` identification the same sessions are told after as many others of the person, drawn at random;
+    without `dynamic` identification the references come in any order. (IDL, Table 3.)
+    """
+    rng = random.Random(f"{seed}/told/{static}/{dynamic}")
+    chosen: list[tuple[Person, Distances, int, list[int]]] = []
+    for person, distances, vectors, clusters in people:
+        for sample in identify(
+            vectors,
+            clusters,
+            rule=settings.identification,
+            neighbours=settings.references,
+            seed=_seed_of(person, seed),
+        ):
+            references = list(sample.references)[: settings.references]
+            if not static:
+                references = _others(sample, len(person.sessions), len(references), rng)
+            chosen.append((person, distances, sample.target, references))
+    if not dynamic:
+        for _, _, _, references in chosen:
+            rng.shuffle(references)
+    rule = settings.ordering if dynamic else "none"
+    kept = [[*references, target] for _, _, target, references in chosen]
+    tables = [distances[np.ix_(at, at)] for (_, distances, _, _), at in zip(chosen, kept, strict=True)]
+    orders = order_sessions_of(tables, [len(at) - 1 for at in kept], rule=rule)
+    return [
+        Told(
+            person.name,
+            person.sessions[target],
+            tuple(person.sessions[at[place]] for place in order.sessions),
+            order.how,
+        )
+        for (person, _, target, _), at, order in zip(chosen, kept, orders, strict=True)
+    ]
+
+
+def _seed_of(person: Person, seed: int) -> int:
+    # One number for all would have everybody's same session chosen.
+    return random.Random(f"{seed}/{person.name}").randrange(2**31)
+
+
+def _others(sample: Sample, sessions: int, count: int, rng: random.Random) -> list[int]:
+    others = [at for at in range(sessions) if at != sample.target]
+    return rng.sample(others, count)
+
+
+def told_in_test(
+    people: People, settings: Sessions, *, answer: str, most: int | None = None, cluster_of: str | None = None
+) -> list[Told]:
+    """What is answered from: every session after the person's others, or (`answer` "last") the last after the others.
+
+    What somebody says in the session that is answered is not known, so nothing here reads it: the latest `most` other
+    sessions are told (by default as many as in training), the latest of them last, the others on the shortest way to
+    that one. Only `cluster_of`, "in" or "out", looks at it, as IDL's Table 5 does: the sessions of its own cluster or of
+    the others, of either as many as there are of both.
+    """
+    most = settings.references if most is None else most
+    chosen: list[tuple[Person, Distances, int, list[int]]] = []
+    for person, distances, _, clusters in people:
+        count = len(person.sessions)
+        for target in range(count) if answer == "each" else [count - 1]:
+            others = [at for at in range(count) if at != target]
+            limit = most
+            if cluster_of is not None:
+                own = [at for at in others if clusters[at] == clusters[target]]
+                foreign = [at for at in others if clusters[at] != clusters[target]]
+                limit = min(most, len(own), len(foreign))
+                others = own if cluster_of == "in" else foreign
+            chosen.append((person, distances, target, others[len(others) - limit :] if limit else []))
+    known = [item for item in chosen if item[3]]
+    orders = iter(
+        order_sessions_of(
+            [distances[np.ix_(references, references)] for _, distances, _, references in known],
+            [len(references) - 1 for _, _, _, references in known],
+            rule=settings.ordering,
+        )
+    )
+    told = []
+    for person, _, target, references in chosen:
+        how, places = "nothing to order", list(references)
+        if references:
+            order = next(orders)
+            how = order.how
+            places = [*(references[place] for place in order.sessions), references[-1]]
+        sessions = tuple(person.sessions[at] for at in places)
+        told.append(Told(person.name, person.sessions[target], sessions, how))
+    return told
+
+
+def summary(told: Sequence[Told]) -> dict[str, Any]:
+    """How many sessions, of how many people, after how many others, ordered by what."""
+    return {
+        "sessions": len(told),
+        "people": len({item.person for item in told}),
+        "references": dict(sorted(Counter(len(item.references) for item in told).items())),
+        "ordered by": dict(Counter(item.how for item in told)),
+    }

@@ -1,0 +1,78 @@
+"""Tables of IDL's results, in Markdown, one set for each part that was tested."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from personalign.methods.tables import Column, Results, judged_names, markdown, plain_table, with_interval
+
+_TEXT: tuple[Column, ...] = (
+    ("bleu-1/coco", ".1f"),
+    ("bleu-2/coco", ".1f"),
+    ("rouge-l/rouge_score", ".1f"),
+    ("distinct-1/per_response", ".3f"),
+    ("distinct-2/per_response", ".3f"),
+    ("distinct-2/corpus", ".3f"),
+    ("ppl/token", ".2f"),
+)
+_PERSON: tuple[Column, ...] = (
+    ("p_f1/past", ".4f"),
+    ("p_co/past", ".3f"),
+    ("p_cover/past", ".3f"),
+    ("copy_rate", ".3f"),
+)
+IDL_FIGURES = tuple(name for name, _ in (*_TEXT, *_PERSON))
+"""The metrics of IDL's Tables 1 and 2, under what is known of their definitions, and the copy rate."""
+
+_CONSISTENCY = ("c_score/max/all", "c_score/sum/all", "entail_rate/all", "contradict_rate/all", "recall")
+
+
+def idl_tables(results: Results, criteria: Mapping[str, Any]) -> str:
+    """Every metric of every system, part by part, with 95 % bootstrap intervals where there are any."""
+    blocks = [
+        "# Results",
+        "",
+        "Brackets hold 95 % bootstrap intervals by session. `recall`: of the turns labelled with a line, which the "
+        "person has expressed in a session that was told, the share whose reply entails it. `copy_rate` is of the "
+        "profile, which only the systems that are called after it see. DPA, SPI, DPI: alignment, static and dynamic "
+        "persona identification.",
+        "",
+    ]
+    for part in dict.fromkeys(system["part"] for system in results.values()):
+        of_part = {name: system for name, system in results.items() if system["part"] == part}
+        gold = next(iter(of_part.values()))
+        blocks += [f"## Tested on: {part}", "", f"{gold['people']} people, {gold['turns']} turns.", ""]
+        blocks += [*plain_table(of_part, _TEXT), "", *plain_table(of_part, _PERSON), ""]
+        for judge in judged_names(of_part):
+            rows = [
+                [system["title"], *(with_interval(system[f"judge:{judge}"].get(key)) for key in _CONSISTENCY)]
+                for system in of_part.values()
+                if f"judge:{judge}" in system
+            ]
+            blocks += [f"Consistency, {judge}:", "", *markdown(["system", *_CONSISTENCY], rows), ""]
+    return "\n".join([*blocks, *_criteria(criteria)])
+
+
+def _criteria(criteria: Mapping[str, Any]) -> list[str]:
+    blocks = ["## Criterion replies", ""]
+    counts = [[name, str(count)] for name, count in criteria["counts"].items()]
+    blocks += [*markdown(["made", "count"], counts), ""]
+    for judge, kinds in criteria.get("judged", {}).items():
+        rows = [
+            [kind, f"{found['judged']:.0f}", f"{found['contradicts']:.2f}", f"{found['entailed']:.2f}"]
+            for kind, found in kinds.items()
+        ]
+        header = ["kind", "judged", "contradict the gold reply or a line", "are entailed by one"]
+        blocks += [
+            f"By the judge {judge}, with the gold replies beside them:",
+            "",
+            *markdown(header, rows),
+            "",
+        ]
+    for kind, examples in criteria["examples"].items():
+        rows = [[item["gold"], item["criterion"], item["rejected"]] for item in examples]
+        blocks += [f"### {kind}", "", *markdown(["said", "criterion", "rejected"], _escaped(rows)), ""]
+    return blocks
+
+
+def _escaped(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [[cell.replace("|", "\\|") for cell in row] for row in rows]

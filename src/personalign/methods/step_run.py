@@ -1,0 +1,293 @@
+"""What the runs of all methods share: steps in a folder, stages that are trained, models that are kept."""
+
+import json
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from personalign._files import whole_folder, write_json, write_text
+from personalign._mini import is_mini, mini_fingerprint
+from personalign._ranks import ALONE, Ranks
+from personalign.data.dialogue import Dialogue
+from personalign.decoding.generation import DecodingSettings
+from personalign.errors import PersonalignError
+from personalign.evaluation.judge import Judge, SharedJudge
+from personalign.methods.judges import find_judge, open_judge, with_cache
+from personalign.methods.models import ModelStore
+from personalign.methods.parts import TRIMMED, Parts, fingerprint, read_parts, trimmed_turns, write_parts
+from personalign.methods.recipe import RunRecipe, Stage, recipe_yaml
+from personalign.methods.stages import warmup_remark
+from personalign.methods.steps import (
+    Interrupted,
+    Planned,
+    Reporter,
+    Step,
+    alone_in,
+    checkpoint_folder,
+    plan,
+    run_steps,
+)
+from personalign.methods.systems import Row
+from personalign.models import LoadedModel
+from personalign.prompts import Prompter
+from personalign.training.examples import GrownTree
+from personalign.training.step import StageSettings
+from personalign.training.trainer import total_steps, train_stage
+
+# Batches of decoding and of scoring without gradients, in padded tokens.
+INFERENCE_BUDGET = 8192
+
+AnyRecipe = TypeVar("AnyRecipe", bound=RunRecipe)
+
+
+class StepRun(ABC, Generic[AnyRecipe]):
+    """One run in one folder. Models and dialogues are loaded when a step needs them."""
+
+    # Steps before which the judges have to be there: hours may lie between the first step and these.
+    judging: frozenset[str] = frozenset({"results"})
+
+    def __init__(
+        self,
+        recipe: AnyRecipe,
+        folder: Path,
+        *,
+        reporter: Reporter,
+        resume: bool = False,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self._ranks = ranks
+        self._reporter = reporter
+        self._resume = resume
+        self._parts: Parts | None = None
+        self._models = ModelStore(recipe, folder / "models", reporter=reporter, ranks=ranks)
+
+    @abstractmethod
+    def steps(self) -> list[Step]:
+        """Every step, in order."""
+
+    def plan(self, *, until: str | None = None) -> list[Planned]:
+        """What each step would do, in order, as far as `until`. Raises PersonalignError where that is no step."""
+        return plan(self._wanted(until), self.folder)
+
+    def run(self, *, until: str | None = None) -> dict[str, Any]:
+        """Do every step that is not done; returns the results, or the records so far when `until` ends it earlier."""
+        wanted = self._wanted(until)
+        undone = {item.step.name for item in plan(wanted, self.folder) if item.state != "done"}
+        if not undone:
+            # Nothing is computed and nothing written: the folder would claim versions that made none of it.
+            return self._run_steps(wanted)
+        if undone & self.judging:
+            for name in self.recipe.evaluation.judges:
+                find_judge(name)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with alone_in(self.folder, ranks=self._ranks):
+            if self._ranks.main:
+                write_text(self.folder / "recipe.yaml", recipe_yaml(self.recipe))
+                write_json(self.folder / "versions.json", _versions())
+            return self._run_steps(wanted)
+
+    def _run_steps(self, wanted: Sequence[Step]) -> dict[str, Any]:
+        return run_steps(wanted, self.folder, reporter=self._reporter, ranks=self._ranks)
+
+    def _wanted(self, until: str | None) -> list[Step]:
+        steps = self.steps()
+        names = [step.name for step in steps]
+        if until is not None and until not in names:
+            raise PersonalignError(f"--until {until}: there is no such step; write one of {', '.join(names)}")
+        return steps[: len(steps) if until is None else names.index(until) + 1]
+
+    def _fingerprint(self, step: str) -> str:
+        return next(item.fingerprint for item in self.plan() if item.step.name == step)
+
+    # Dialogues --------------------------------------------------------------------------------------------
+
+    def parts(self) -> Parts:
+        if self._parts is None:
+            self._parts = read_parts(self.folder / "data")
+        return self._parts
+
+    def _data(self) -> dict[str, Any]:
+        self._parts = None
+        return self._ranks.from_main(self._written_data)
+
+    def _written_data(self) -> dict[str, Any]:
+        parts = self._made_parts()
+        with whole_folder(self.folder / "data", replace=True) as folder:
+            write_parts(folder, parts)
+        self._parts = parts
+        return {
+            name: {
+                "dialogues": len(dialogues),
+                "examples": turns_in(dialogues),
+                "fingerprint": fingerprint(dialogues),
+            }
+            for name, dialogues in parts.items()
+        }
+
+    @abstractmethod
+    def _made_parts(self) -> Parts:
+        """The dialogues of each part, as the recipe asks for them."""
+
+    # Models -----------------------------------------------------------------------------------------------
+
+    def prompter(self) -> Prompter:
+        return self._models.prompter()
+
+    def _backbone_settings(self) -> dict[str, Any]:
+        """What decides the backbone besides the data."""
+        recipe = self.recipe
+        settings = {
+            "backbone": recipe.backbone.model_dump(),
+            "seed": recipe.seed,
+            "language": recipe.language,
+            "copying": _dump(recipe.stages.copying),
+            "pretrain": _dump(recipe.stages.pretrain),
+        }
+        if is_mini(recipe.backbone.name):
+            settings["weights"] = mini_fingerprint()
+        if recipe.backbone.scratch is not None and recipe.stages.pretrain is not None:
+            settings["prompts"] = recipe.prompts.model_dump()
+        return settings
+
+    def _backbone(self) -> dict[str, Any]:
+        checkpoints = self._checkpoints("backbone")
+        record = self._models.make_backbone(
+            self._backbone_texts,
+            journal=self._journal,
+            checkpoints=checkpoints,
+            resume=self._resume,
+            check=self._check_lengths,
+        )
+        self._remove(checkpoints)
+        return record
+
+    @abstractmethod
+    def _backbone_texts(self) -> tuple[list[Dialogue], dict[str, int]]:
+        """What a backbone from scratch may read, and counts of what was left out."""
+
+    def _check_lengths(self, prompter: Prompter) -> dict[str, Any]:
+        # The stages of `train` count what they lose.
+        parts = {name: dialogues for name, dialogues in self.parts().items() if name != "train"}
+        counts = trimmed_turns(parts, prompter)
+        for name, part in counts.items():
+            if part[TRIMMED]:
+                self._reporter.say(
+                    f"{part[TRIMMED]} of {part['turns']} turns of part '{name}' lose their oldest messages to "
+                    "prompts.max_tokens"
+                )
+        return counts
+
+    def _fit(
+        self,
+        name: str,
+        title: str,
+        loaded: LoadedModel,
+        trees: Sequence[GrownTree],
+        stage: Stage,
+        settings: StageSettings,
+        *,
+        validate: Callable[[object], float] | None = None,
+    ) -> dict[str, Any]:
+        """Train the model in place on the trees, and keep it; what was trained is `_stored` by the caller.
+
+        Raises Interrupted after Ctrl-C.
+        """
+        steps = total_steps(trees, settings)
+        if remark := warmup_remark(name, stage, steps):
+            self._reporter.say(remark)
+        with self._reporter.task(title, steps) as advance:
+            result = train_stage(
+                loaded.model,
+                trees,
+                settings=settings,
+                folder=self._checkpoints(name),
+                stage=name,
+                plan=loaded.plan,
+                optimizer=self._models.optimizer(loaded, stage),
+                journal=self._journal,
+                progress=lambda step, total, values: advance(1),
+                validate=validate,
+                resume=self._resume,
+            )
+        if result.interrupted:
+            raise Interrupted(name)
+        return {
+            "steps": result.steps,
+            "training_seconds": round(result.seconds, 2),
+            "best_step": result.best_step,
+        }
+
+    def _store(self, name: str, loaded: LoadedModel) -> None:
+        self._models.save(name, loaded)
+        self._remove(self.folder / "checkpoints" / name)
+
+    def _checkpoints(self, stage: str) -> Path:
+        return checkpoint_folder(
+            self.folder,
+            stage,
+            self._fingerprint(stage),
+            resume=self._resume,
+            say=self._reporter.say,
+            ranks=self._ranks,
+        )
+
+    def _remove(self, checkpoints: Path) -> None:
+        # No process may still read from there, as one does that puts back the best weights.
+        self._ranks.wait()
+        if self._ranks.main:
+            shutil.rmtree(checkpoints, ignore_errors=True)
+
+    # Answers ----------------------------------------------------------------------------------------------
+
+    @property
+    def _journal(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    def _predictions(self, name: str) -> Path:
+        return self.folder / "predictions" / f"{name}.jsonl"
+
+    def _decoding(self) -> DecodingSettings:
+        return DecodingSettings(**self.recipe.decoding.model_dump(exclude={"engine"}), seed=self.recipe.seed)
+
+    def _judge(self, name: str) -> Judge:
+        recipe = self.recipe
+        judge = open_judge(name, language=recipe.language, dtype=recipe.evaluation.judge_dtype)
+        # Kept verdicts are those that a report on the run asks for next.
+        return with_cache(judge) if self._ranks.count == 1 else SharedJudge(judge, self._ranks)
+
+
+def turns_in(dialogues: Sequence[Dialogue]) -> int:
+    return sum(len(dialogue.reply_indices()) for dialogue in dialogues)
+
+
+def steps_of(advance: Callable[[int], None]) -> Callable[[int, int], None]:
+    """Turn (done, total) calls into advances."""
+    seen = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal seen
+        advance(done - seen)
+        seen = done
+
+    return progress
+
+
+def _dump(section: Any) -> Any:
+    return None if section is None else section.model_dump()
+
+
+def read_rows(path: Path) -> list[Row]:
+    with open(path, encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib.metadata import version
+
+    packages = ("personalign", "torch", "transformers", "peft", "accelerate", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
