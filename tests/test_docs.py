@@ -23,7 +23,7 @@ from personalign.methods import pretrain_recipe as pretrain_schema
 from personalign.methods import recipe as schema
 from personalign.methods.pretrain_recipe import PretrainRecipe, parse_pretrain_recipe
 from personalign.methods.recipe import Recipe, override, parse_recipe
-from personalign.methods.shipped import recipe_text, shipped_recipes
+from personalign.methods.shipped import parse_run_recipe, recipe_text, shipped_recipes
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -200,7 +200,7 @@ def test_settings_of_commands_are_keys_of_a_recipe(page: Path) -> None:
         # A loop's variable stands for a number.
         given = [re.sub(r"\$\w+", "1", value) for option, value in pairwise(words) if option == "--set"]
         values = override(yaml.safe_load(shipped[named]), given)
-        parse = parse_pretrain_recipe if values["method"] == "pretrain" else parse_recipe
+        parse = parse_pretrain_recipe if values["method"] == "pretrain" else parse_run_recipe
         parse(values, source=page.name)
 
 

@@ -14,7 +14,7 @@ from tests.methods.made_runs import minimal_values
 from personalign.errors import PersonalignError
 from personalign.methods.pretrain_recipe import parse_pretrain_recipe
 from personalign.methods.recipe import override, parse_recipe, read_recipe, recipe_yaml
-from personalign.methods.shipped import load_pretrain_recipe
+from personalign.methods.shipped import load_pretrain_recipe, parse_run_recipe
 
 SHIPPED = sorted(
     item.name.removesuffix(".yaml")
@@ -51,7 +51,7 @@ def test_the_recipes_of_the_paper_and_of_small_machines_are_shipped() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_recipes_parse_and_come_back_as_they_were(name: str) -> None:
-    parse: Any = parse_recipe
+    parse: Any = parse_run_recipe
     if shipped(name)["method"] == "pretrain":
         parse = parse_pretrain_recipe
     recipe = parse(shipped(name), source=name)
@@ -226,6 +226,15 @@ def test_the_last_assignment_wins_and_the_values_stay_as_they_were() -> None:
     before = copy.deepcopy(values)
     assert override(values, ["seed=1", "seed=2", "stages.stage1.epochs=9"])["seed"] == 2
     assert values == before
+
+
+def test_an_assignment_changes_one_of_two_sections_that_an_anchor_shares() -> None:
+    values = yaml.safe_load("stages: {stage1: &both {epochs: 1}, stage2: *both}")
+    assert override(values, ["stages.stage1.epochs=2"]) == {
+        "stages": {"stage1": {"epochs": 2}, "stage2": {"epochs": 1}}
+    }
+    with pytest.raises(PersonalignError, match="holds itself"):
+        override(yaml.safe_load("stages: &all {stage1: *all}"), ["seed=2"])
 
 
 @pytest.mark.parametrize("assignment", ["seed", "=3", "seed=[1", "name='x"])

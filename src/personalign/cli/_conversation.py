@@ -35,10 +35,18 @@ RETRY_TOP_P = 0.9
 
 
 class Conversation:
-    """The dialogue so far, and per reply the line that it rests on."""
+    """The dialogue so far, and per reply the line that it rests on; no command touches what was `told` before."""
 
-    def __init__(self, session: "ChatSession", terminal: Terminal, *, persona: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        session: "ChatSession",
+        terminal: Terminal,
+        *,
+        persona: tuple[str, ...],
+        told: tuple[Turn, ...] = (),
+    ) -> None:
         self.dialogue = Dialogue("chat", persona, ())
+        self._told = told
         self._session = session
         self._terminal = terminal
         self._selected: list[dict[str, Any] | None] = []
@@ -90,9 +98,10 @@ class Conversation:
         choice = None
         try:
             with terminal.replying(streams=self._session.streams(decoding)):
-                choice = self._session.select(self.dialogue)
+                asked = replace(self.dialogue, messages=(*self._told, *self.dialogue.messages))
+                choice = self._session.select(asked)
                 self._show_choice(choice)
-                self._session.reply(self.dialogue, choice, decoding=decoding, on_text=on_text)
+                self._session.reply(asked, choice, decoding=decoding, on_text=on_text)
         except KeyboardInterrupt:
             stopped = True
         text = "".join(pieces).strip()

@@ -15,6 +15,7 @@ from personalign.cli._terminal import Terminal
 from personalign.errors import PersonalignError
 
 if TYPE_CHECKING:
+    from personalign.data.dialogue import Dialogue
     from personalign.methods.opening import Model
 
 
@@ -39,9 +40,19 @@ def chat(
         typer.Option(help="File with a persona line per line of text, a JSON list, or a dialogue."),
     ] = None,
     line: Annotated[list[str] | None, typer.Option(help="A persona line. May be repeated.")] = None,
+    sessions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Earlier conversations of the one who is played (dialogues), for a model that learnt from such."
+        ),
+    ] = None,
+    person: Annotated[str | None, typer.Option(help="Whose of the sessions.")] = None,
     selection: Annotated[
-        SelectionName, typer.Option(help="Who chooses the line: the model, chance, or nobody.")
-    ] = SelectionName.predicted,
+        SelectionName | None,
+        typer.Option(
+            help="Who chooses the line: the model, chance, or nobody. Nobody where sessions are told, else the model."
+        ),
+    ] = None,
     strategy: Annotated[
         Strategy | None, typer.Option(help="How replies are decoded; the model's own way by default.")
     ] = None,
@@ -60,6 +71,7 @@ def chat(
     """Talk to a model, and see which persona line it chose. /help lists the commands."""
     changes = _sampling(strategy, temperature=temperature, top_k=top_k, top_p=top_p)
     lines = _persona_lines(persona, line or [])
+    past = _sessions(sessions, person)
     from personalign.decoding.chat import ChatSession
     from personalign.methods.opening import open_model
 
@@ -70,16 +82,32 @@ def chat(
     if max_new_tokens is not None:
         changes["max_new_tokens"] = max_new_tokens
     _check_room(model, changes.get("max_new_tokens", model.decoding.max_new_tokens))
+    told = _told(model, past)
+    if told and lines:
+        raise PersonalignError(
+            "a persona and sessions: give one of the two; who is told sessions is told no persona"
+        )
+    chosen = selection or (SelectionName.unselected if told else SelectionName.predicted)
     session = ChatSession(
         model.loaded,
         model.prompter,
-        selection=replace(model.selection, strategy=selection.value),
+        selection=replace(model.selection, strategy=chosen.value),
         decoding=replace(model.decoding, **changes),
     )
     terminal = Terminal(interactive=sys.stdin.isatty())
-    conversation = Conversation(session, terminal, persona=lines or _first_example(model))
-    terminal.show(_introduction(model, given=bool(lines)), style="dim")
-    conversation.show_persona()
+    played = () if told else lines or _first_example(model)
+    messages = tuple(turn for item in told for turn in item.messages)
+    conversation = Conversation(session, terminal, persona=played, told=messages)
+    if told:
+        whose = told[0].person or "one person"
+        terminal.show(
+            f"Chat with {model.source}. /help lists the commands.\n"
+            f"It was told {len(told)} earlier sessions of {whose}, {len(messages)} messages.",
+            style="dim",
+        )
+    else:
+        terminal.show(_introduction(model, given=bool(lines)), style="dim")
+        conversation.show_persona()
     conversation.run()
     if json:
         emit_json({"source": source, "dialogue": conversation.row()})
@@ -109,6 +137,34 @@ def _check_room(model: "Model", max_new_tokens: int) -> None:
 def _persona_lines(path: Path | None, lines: list[str]) -> tuple[str, ...]:
     from_file = read_persona(path) if path is not None else ()
     return (*from_file, *(checked(tuple(lines), source="--line") if lines else ()))
+
+
+def _sessions(path: Path | None, person: str | None) -> list["Dialogue"]:
+    """The sessions that were given, of the person who was named."""
+    if path is None:
+        if person is not None:
+            raise PersonalignError("--person says whose sessions; give them with --sessions FILE")
+        return []
+    from personalign.data.formats import read_dialogues
+    from personalign.data.people import people_of
+
+    read = read_dialogues(str(path))
+    if person is None:
+        return read
+    found = next((item for item in people_of(read) if item.name == person), None)
+    if found is None:
+        raise PersonalignError(f"{path}: nobody here is called '{person}'; write a name as the file does")
+    return list(found.sessions)
+
+
+def _told(model: "Model", past: list["Dialogue"]) -> tuple["Dialogue", ...]:
+    """What the model is told before the chat: the sessions given, else those that came with it."""
+    if not past:
+        return model.sessions
+    from personalign.methods.idl_recipe import Sessions
+    from personalign.methods.learn import told_before_chat
+
+    return told_before_chat(past, model.prompter, Sessions())
 
 
 def _first_example(model: "Model") -> tuple[str, ...]:

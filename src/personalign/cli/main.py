@@ -58,6 +58,9 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "report": Command(
             "personalign.cli.report:report", "Write a report on runs or predictions, as a page and as tables."
         ),
+        "learn": Command(
+            "personalign.cli.learn:learn", "Learn to talk like somebody from their exported chats."
+        ),
         "metrics": Command("personalign.cli.metrics:app", "List and explain the metrics."),
         "merge": Command("personalign.cli.merge:merge", "Merge an adapter into its backbone."),
     }

@@ -15,6 +15,7 @@ from typing import Any
 from personalign._files import write_json, write_jsonl, write_text
 from personalign._ranks import ALONE, Ranks
 from personalign.data.dialogue import Dialogue
+from personalign.data.formats import write_dialogues
 from personalign.decoding.respond import Selection, respond
 from personalign.evaluation.judge import Judge
 from personalign.methods import pal
@@ -151,9 +152,9 @@ class IdlRun(StepRun[IdlRecipe]):
 
     def _predict(self, system: IdlSystem) -> dict[str, Any]:
         loaded = self._models.open(system.stage)
-        told = self._sessions.answered(system.part, system)
-        mine = self._ranks.share(told)
         prompter = self.prompter()
+        told = [item.fitting(prompter) for item in self._sessions.answered(system.part, system)]
+        mine = self._ranks.share(told)
         shown = [_shown(item, system) for item in mine]
         first = {item.session.id: dialogue.past for item, dialogue in zip(mine, shown, strict=True)}
         turns = {item.dialogue.id: item.turns() for item in shown}
@@ -197,8 +198,12 @@ class IdlRun(StepRun[IdlRecipe]):
         with self._reporter.task("Judging" if judges else "Measuring", len(systems)) as advance:
             for part in tested_parts(recipe):
                 told = self._sessions.answered(part)
+                tested = [_with_told_labels(item) for item in told]
+                if self._ranks.main:
+                    # The very turns that were answered, for a report.
+                    write_dialogues(self.folder / "tested" / f"{part}.jsonl.gz", tested)
                 results["gold_replies" if part == TEST else f"gold_replies_{part}"] = self._measured(
-                    gold_rows([_with_told_labels(item) for item in told]), GOLD, part, judges
+                    gold_rows(tested), GOLD, part, judges
                 ) | {"people": len({item.person for item in told})}
                 for system in systems:
                     if system.part == part:

@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +18,7 @@ from personalign.personas.edit_distance import Distances, edit_distances_of, enc
 from personalign.personas.extraction import Extractor, persona_intensive
 from personalign.personas.identification import Sample, cluster, identify
 from personalign.personas.ordering import order_sessions_of
+from personalign.prompts import Prompter
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,24 @@ class Told:
     session: Dialogue
     references: tuple[Dialogue, ...]
     how: str
+
+    def fitting(self, prompter: Prompter, *, room: int = 0) -> "Told":
+        """Without as many of the first references as keep the last turn, or the next one, from being shown whole.
+
+        Whole sessions go rather than messages: all turns of a session then have one history, which they share in a tree.
+        `room` tokens of the prompt stay free.
+        """
+        told = self
+        while told.references and not told._fits(prompter, room):
+            told = replace(told, references=told.references[1:])
+        return told
+
+    def _fits(self, prompter: Prompter, room: int) -> bool:
+        dialogue = self.remembered().dialogue
+        turn = len(dialogue.messages) if not self.session.messages else dialogue.reply_indices()[-1]
+        if prompter.window(dialogue, turn).trimmed:
+            return False
+        return not room or len(prompter.without_persona(dialogue, turn)) + room <= prompter.settings.budget
 
     def remembered(self) -> Remembered:
         return remember(self.session, self.references)
@@ -151,24 +170,41 @@ def told_in_test(
                 limit = min(most, len(own), len(foreign))
                 others = own if cluster_of == "in" else foreign
             chosen.append((person, distances, target, others[len(others) - limit :] if limit else []))
-    known = [item for item in chosen if item[3]]
+    ordered = _latest_last([(distances, references) for _, distances, _, references in chosen], settings)
+    return [
+        Told(person.name, person.sessions[target], tuple(person.sessions[at] for at in places), how)
+        for (person, _, target, _), (places, how) in zip(chosen, ordered, strict=True)
+    ]
+
+
+def told_to(people: People, settings: Sessions, session: Dialogue) -> Told:
+    """A session that is to come, behind the latest of the only person's others, in the order of `told_in_test`."""
+    [(person, distances, _, _)] = people
+    latest = list(range(len(person.sessions)))[-settings.references :]
+    [(places, how)] = _latest_last([(distances, latest)], settings)
+    return Told(person.name, session, tuple(person.sessions[at] for at in places), how)
+
+
+def _latest_last(
+    chosen: Sequence[tuple[Distances, Sequence[int]]], settings: Sessions
+) -> list[tuple[list[int], str]]:
+    """Sessions of each, the last of those given staying last, and what ordered them."""
+    known = [(distances, list(references)) for distances, references in chosen if references]
     orders = iter(
         order_sessions_of(
-            [distances[np.ix_(references, references)] for _, distances, _, references in known],
-            [len(references) - 1 for _, _, _, references in known],
+            [distances[np.ix_(references, references)] for distances, references in known],
+            [len(references) - 1 for _, references in known],
             rule=settings.ordering,
         )
     )
-    told = []
-    for person, _, target, references in chosen:
-        how, places = "nothing to order", list(references)
+    found: list[tuple[list[int], str]] = []
+    for _, references in chosen:
         if references:
             order = next(orders)
-            how = order.how
-            places = [*(references[place] for place in order.sessions), references[-1]]
-        sessions = tuple(person.sessions[at] for at in places)
-        told.append(Told(person.name, person.sessions[target], sessions, how))
-    return told
+            found.append(([*(references[place] for place in order.sessions), references[-1]], order.how))
+        else:
+            found.append(([], "nothing to order"))
+    return found
 
 
 def summary(told: Sequence[Told]) -> dict[str, Any]:

@@ -97,14 +97,14 @@ class SessionReader:
                 seed=recipe.seed,
             )
             return mutual_supervised_learning(
-                [item.remembered() for item in told],
+                [item.fitting(prompter).remembered() for item in told],
                 prompter,
                 dropped=dropped,
                 every_turn=recipe.sessions.supervise == "every",
             )
         aligned = []
         for item in self.aligned():
-            session = item.remembered()
+            session = item.fitting(prompter).remembered()
             made = [MadeTriple(**row) for row in triples[item.session.id]]
             aligned.append((session, [triple.aligned(session.past) for triple in made]))
         examples = alignment_triples(aligned, prompter, dropped=dropped)

@@ -12,6 +12,7 @@ import torch
 from personalign._files import whole_folder, write_json
 from personalign._ranks import ALONE, Ranks
 from personalign.data.dialogue import Dialogue
+from personalign.data.formats import write_dialogues
 from personalign.methods.pretraining import (
     copying,
     pretrain,
@@ -38,6 +39,8 @@ from personalign.models import (
 from personalign.prompts import Prompter, PromptSettings, structure_texts
 
 CARD = "personalign.json"
+SESSIONS = "sessions.jsonl"
+"""In a model's folder, what it is told of its person before a chat."""
 
 
 class ModelStore:
@@ -130,9 +133,12 @@ class ModelStore:
         *,
         calibration: Calibration,
         chosen_by: Selector,
+        examples: Sequence[Sequence[str]] = (),
         selector: Path | None = None,
+        sessions: Sequence[Dialogue] = (),
     ) -> None:
-        """The run's own model, with what inference needs beside it: its card, and the files of a trained selector."""
+        """The run's own model, with what inference needs beside it: its card, the files of a trained
+        selector, and the sessions of its person. `examples` are personas to begin a chat with."""
         if not self._ranks.main:
             return
         loaded = self.open(stage)
@@ -142,6 +148,8 @@ class ModelStore:
             if selector is not None:
                 for file in SELECTOR_FILES:
                     shutil.copyfile(selector / file, part / file)
+            if sessions:
+                write_dialogues(part / SESSIONS, sessions)
             write_json(
                 part / CARD,
                 published_card(
@@ -149,7 +157,7 @@ class ModelStore:
                     calibration=calibration,
                     selector=chosen_by,
                     decoding=recipe.decoding,
-                    examples=_personas(self._folder.parent / "data"),
+                    examples=examples,
                 ),
             )
 
@@ -283,10 +291,3 @@ def write_model(loaded: LoadedModel, folder: Path) -> None:
 
 def _count(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _personas(data: Path) -> list[list[str]]:
-    """A few personas of the test part, so that a chat can begin without one."""
-    from personalign.data.formats import read_dialogues
-
-    return [list(dialogue.persona) for dialogue in read_dialogues(str(data / "test.jsonl.gz"))[:3]]

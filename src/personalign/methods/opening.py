@@ -8,10 +8,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from personalign._mini import shipped_model
+from personalign.data.dialogue import Dialogue
+from personalign.data.formats import read_dialogues
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Selection
 from personalign.errors import PersonalignError
-from personalign.methods.models import CARD
+from personalign.methods.models import CARD, SESSIONS
 from personalign.methods.recipe import PRETRAIN, Decoding, Selector
 from personalign.methods.selectors import open_scorer
 from personalign.methods.trained_selector import SELECTOR_FILES
@@ -28,7 +30,8 @@ PUBLISHED = "model"
 class Model:
     """A model with everything that its prompts, its selection and its decoding need.
 
-    `examples` are personas to begin a chat with; `source` is what was opened.
+    `examples` are personas to begin a chat with; `sessions` are told before it, of the person whom the model learnt;
+    `source` is what was opened.
     """
 
     source: str
@@ -37,6 +40,7 @@ class Model:
     selection: Selection
     decoding: DecodingSettings
     examples: tuple[tuple[str, ...], ...] = ()
+    sessions: tuple[Dialogue, ...] = ()
 
 
 class _Card(BaseModel):
@@ -94,6 +98,9 @@ def open_model(source: str | Path, *, device: str = "auto", dtype: Dtype = "auto
         ),
         decoding=DecodingSettings(**card.decoding.model_dump(exclude={"engine"}), seed=seed),
         examples=card.examples,
+        sessions=tuple(read_dialogues(str(path.with_name(SESSIONS))))
+        if path.with_name(SESSIONS).is_file()
+        else (),
     )
 
 

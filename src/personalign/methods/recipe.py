@@ -1,6 +1,5 @@
 """A recipe: everything that decides what a run computes, in one YAML file."""
 
-import copy
 import difflib
 import json
 from collections.abc import Mapping, Sequence
@@ -318,7 +317,10 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
 
 def override(values: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """Apply `--set a.b=c` to raw values; c is read as YAML, so `null`, `3` and `[a, b]` mean what they say."""
-    result = copy.deepcopy(values)
+    try:
+        result: dict[str, Any] = _copied(values)
+    except RecursionError:
+        raise PersonalignError("a section of the recipe holds itself; write it out") from None
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
@@ -333,6 +335,13 @@ def override(values: dict[str, Any], assignments: Sequence[str]) -> dict[str, An
             section = section[parent]
         section[last] = _read_value(text, assignment)
     return result
+
+
+def _copied(value: Any) -> Any:
+    """Every section a copy of its own, also where YAML's anchors make one section of two."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
 def _read_value(text: str, assignment: str) -> Any:

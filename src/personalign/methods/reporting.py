@@ -21,8 +21,12 @@ from personalign.evaluation.report.charts import Bar, Line, bar_chart, line_char
 from personalign.evaluation.report.page import Report, Section, page
 from personalign.evaluation.report.tables import csv_table, latex_tables, markdown_tables, metrics_of
 from personalign.evaluation.tokens import Language
+from personalign.methods.idl_lineup import IdlSystem, idl_systems
+from personalign.methods.idl_recipe import IdlRecipe
 from personalign.methods.lineup import GOLD, compared_systems
-from personalign.methods.recipe import Recipe, parse_recipe, read_recipe
+from personalign.methods.recipe import Recipe, read_recipe
+from personalign.methods.shipped import parse_run_recipe
+from personalign.methods.systems import System
 
 REPORT_FILES = ("report.html", "table.md", "table.tex", "table.csv")
 
@@ -33,8 +37,10 @@ _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("loss_reply", "loss_selection", "loss_trunk", "loss_text", "loss_copy", "sft_loss"),
     ),
     ("DPO loss", "loss (nats)", ("dpo_loss",)),
-    ("implicit rewards", "nats x beta", ("reward_chosen", "reward_rejected", "margin")),
-    ("pairs ranked right", "share", ("pair_accuracy",)),
+    ("DPOC loss", "loss (nats)", ("dpoc_loss",)),
+    ("implicit rewards", "nats x beta", ("reward_chosen", "reward_criterion", "reward_rejected", "margin")),
+    ("the gold reply's own log-ratio", "nats", ("chosen_log_ratio",)),
+    ("pairs ranked right, orders violated", "share", ("pair_accuracy", "violated")),
     ("C.score while aligning", "c_score/max on the stopping part", ("validation",)),
 )
 # What PAL's selection should move.
@@ -56,11 +62,13 @@ class FinishedRun:
     """A run as a report needs it: its recipe, its test dialogues, and where it keeps what its systems said."""
 
     folder: Path
-    recipe: Recipe
+    recipe: Recipe | IdlRecipe
     dialogues: Sequence[Dialogue]
 
     def bounds(self) -> frozenset[str]:
         """Titles of the systems that read the label of the gold reply."""
+        if isinstance(self.recipe, IdlRecipe):
+            return frozenset()
         return frozenset(
             system.title
             for system in compared_systems(self.recipe)
@@ -69,19 +77,21 @@ class FinishedRun:
 
     def titles(self) -> dict[str, str]:
         """Title and file name of every system that answered the test turns; the other parts are other turns."""
-        return {
-            system.title: system.name for system in compared_systems(self.recipe) if system.part == "test"
-        }
+        systems: Sequence[System | IdlSystem] = (
+            idl_systems(self.recipe) if isinstance(self.recipe, IdlRecipe) else compared_systems(self.recipe)
+        )
+        return {system.title: system.name for system in systems if system.part == "test"}
 
 
 def open_run(folder: Path) -> FinishedRun:
     """Raises PersonalignError where the folder is no run, or its predictions are not all there."""
-    recipe_file, data = folder / "recipe.yaml", folder / "data" / "test.jsonl.gz"
+    recipe_file = folder / "recipe.yaml"
     if not recipe_file.is_file():
         raise PersonalignError(
             f"{folder} is no run: it has no recipe.yaml; give a run folder or files of predictions"
         )
-    recipe = parse_recipe(read_recipe(recipe_file), source=str(recipe_file))
+    recipe = parse_run_recipe(read_recipe(recipe_file), source=str(recipe_file))
+    data = folder / ("tested" if isinstance(recipe, IdlRecipe) else "data") / "test.jsonl.gz"
     run = FinishedRun(folder, recipe, read_dialogues(data) if data.is_file() else [])
     missing = [
         name for name in run.titles().values() if not (folder / "predictions" / f"{name}.jsonl").is_file()

@@ -262,6 +262,7 @@ class PalRun(StepRun[Recipe]):
             self.folder / "model",
             calibration=self._calibration(final_stage(recipe)),
             chosen_by=recipe.selector,
+            examples=[dialogue.persona for dialogue in self.parts()["test"][:3]],
             selector=self._selector_folder if self._selector_step() else None,
         )
         if self._ranks.main:

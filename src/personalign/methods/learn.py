@@ -1,0 +1,246 @@
+"""Learning one person: from their sessions to an adapter, with the sessions that it is told beside it.
+
+sessions.jsonl -> data -> backbone -> stage1 -> model
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from personalign._files import write_text
+from personalign._ranks import ALONE, Ranks
+from personalign.data.dialogue import Dialogue
+from personalign.data.formats import read_dialogues
+from personalign.data.people import Person, people_of
+from personalign.errors import PersonalignError
+from personalign.methods import pal
+from personalign.methods.extractors import open_extractor
+from personalign.methods.idl import mutual_supervised_learning
+from personalign.methods.idl_recipe import Sessions
+from personalign.methods.idl_sessions import People, Told, read_people, summary, told_in_training, told_to
+from personalign.methods.models import SESSIONS
+from personalign.methods.parts import Parts, fingerprint
+from personalign.methods.recipe import BackboneStages, RunRecipe, Selector, Stage, validated
+from personalign.methods.selecting import Calibration
+from personalign.methods.stages import stage_settings, stage_trees
+from personalign.methods.step_run import StepRun
+from personalign.methods.steps import Reporter, Step
+from personalign.models.encoder import load_encoder
+from personalign.personas.extraction import Extractor, Triple
+from personalign.prompts import Prompter
+from personalign.training.examples import Example, statistics
+
+# Of a chat's prompts a third is for the chat itself, before the oldest of what is told is left out.
+CHAT_SHARE = 3
+
+
+class LearnStages(BackboneStages):
+    stage1: Stage
+
+
+class LearnRecipe(RunRecipe):
+    """How one person is learnt; made by `personalign learn`."""
+
+    method: Literal["learn"] = "learn"
+    stages: LearnStages
+    sessions: Sessions = Sessions()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFact:
+    """A fact, and where it was said: session and message, from 0."""
+
+    fact: Triple
+    text: str
+    session: int
+    message: int
+
+
+def facts_of(sessions: Sequence[Dialogue], extractor: Extractor) -> list[FoundFact]:
+    """What the person says of themselves, in order; a fact that was said again is named once, where it came first."""
+    places = [
+        (at, turn, session.messages[turn].content)
+        for at, session in enumerate(sessions)
+        for turn in session.reply_indices()
+    ]
+    found: dict[Triple, FoundFact] = {}
+    for (at, turn, text), facts in zip(
+        places, extractor.triples([text for _, _, text in places]), strict=True
+    ):
+        for fact in facts:
+            found.setdefault(fact, FoundFact(fact, text, at, turn))
+    return list(found.values())
+
+
+def without_facts(
+    sessions: Sequence[Dialogue], struck: Iterable[Triple], extractor: Extractor
+) -> tuple[list[Dialogue], int]:
+    """The sessions without every message of the person that states a struck fact, and how many messages went.
+
+    A session in which one side says nothing any more goes, too.
+    """
+    unwanted = set(struck)
+    kept: list[Dialogue] = []
+    gone = 0
+    for session in sessions:
+        texts = [session.messages[turn].content for turn in session.reply_indices()]
+        stating = {
+            turn
+            for turn, facts in zip(session.reply_indices(), extractor.triples(texts), strict=True)
+            if unwanted & set(facts)
+        }
+        gone += len(stating)
+        messages = tuple(said for at, said in enumerate(session.messages) if at not in stating)
+        if {said.role for said in messages} == {"user", "assistant"}:
+            kept.append(replace(session, messages=messages))
+    return kept, gone
+
+
+def told_before_chat(
+    sessions: Sequence[Dialogue], prompter: Prompter, settings: Sessions, *, seed: int = 0
+) -> tuple[Dialogue, ...]:
+    """Of one person's sessions those that a chat begins with, the first told first.
+
+    Raises PersonalignError for sessions of several people, or of nobody.
+    """
+    people = people_of(sessions)
+    if len(people) != 1:
+        names = ", ".join(person.name for person in people[:5])
+        raise PersonalignError(
+            f"the sessions are those of {len(people)} people{f': {names}' if names else ''}; give one person's, or name "
+            "one with --person"
+        )
+    read = read_people(people, settings, encoder=load_encoder(settings.encoder), extractor=None, seed=seed)
+    return _before_chat(read, settings, prompter).references
+
+
+def _before_chat(people: People, settings: Sessions, prompter: Prompter) -> Told:
+    told = told_to(people, settings, Dialogue("chat", (), ()))
+    return told.fitting(prompter, room=prompter.settings.budget // CHAT_SHARE)
+
+
+def learn_recipe(values: dict[str, Any]) -> LearnRecipe:
+    """Raises PersonalignError for values that are not right."""
+    from personalign.methods.recipe_checks import check_common
+
+    recipe = validated(LearnRecipe, values, source="learn")
+    check_common(recipe, "learn")
+    return recipe
+
+
+class LearnRun(StepRun[LearnRecipe]):
+    """One person in one folder, whose `sessions.jsonl` holds what they said."""
+
+    def __init__(
+        self,
+        recipe: LearnRecipe,
+        folder: Path,
+        *,
+        reporter: Reporter,
+        resume: bool = False,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        super().__init__(recipe, folder, reporter=reporter, resume=resume, ranks=ranks)
+        self._read: People | None = None
+
+    def steps(self) -> list[Step]:
+        recipe = self.recipe
+        read = {"sessions": fingerprint(self._sessions())}
+        asked = {
+            "prompts": recipe.prompts.model_dump(),
+            "seed": recipe.seed,
+            "stage": recipe.stages.stage1.model_dump(),
+            "sessions": recipe.sessions.model_dump(),
+        }
+        return [
+            Step("data", "Sessions", (), read, self._data),
+            Step("backbone", "Backbone", ("data",), self._backbone_settings(), self._backbone),
+            Step("stage1", "Learning", ("backbone",), asked, self._trained),
+            Step(
+                "model",
+                "Model",
+                ("stage1",),
+                {"decoding": recipe.decoding.model_dump(), "sessions": recipe.sessions.model_dump()},
+                self._published,
+            ),
+        ]
+
+    def _sessions(self) -> list[Dialogue]:
+        return read_dialogues(str(self.folder / SESSIONS))
+
+    def _made_parts(self) -> Parts:
+        return {"train": self._sessions()}
+
+    def _backbone_texts(self) -> tuple[list[Dialogue], dict[str, int]]:
+        raise PersonalignError("one person's sessions are too few to make a backbone of; name one")
+
+    def _trained(self) -> dict[str, Any]:
+        dropped = pal.Dropped()
+        prompter, stage = self.prompter(), self.recipe.stages.stage1
+        people, asked = self._people(), self.recipe.sessions
+        told = told_in_training(people, asked, seed=self.recipe.seed) or _alone(people.people[0])
+        examples: list[Example] = mutual_supervised_learning(
+            [item.fitting(prompter).remembered() for item in told], prompter, dropped=dropped, every_turn=True
+        )
+        if not examples:
+            raise PersonalignError(
+                f"nothing is left to learn from: {dict(dropped.counts) or 'no replies'}; give more sessions, or a model "
+                "with longer prompts"
+            )
+        loaded = self._models.open("backbone", trainable=True)
+        trees = stage_trees(examples, stage)
+        settings = stage_settings(stage, seed=self.recipe.seed, loaded=loaded)
+        record = {"trees": asdict(statistics(trees)), "dropped": dict(dropped.counts), **summary(told)}
+        record |= self._fit("stage1", "Learning", loaded, trees, stage, settings)
+        self._store("stage1", loaded)
+        return record
+
+    def _published(self) -> dict[str, Any]:
+        told = _before_chat(self._people(), self.recipe.sessions, self.prompter())
+        self._models.publish(
+            "stage1",
+            self.folder / "model",
+            calibration=Calibration(0.0, 0.0),
+            chosen_by=Selector(),
+            examples=(),
+            sessions=told.references,
+        )
+        if self._ranks.main:
+            write_text(self.folder / "README.md", _card(self.recipe))
+        return {"told": [session.id for session in told.references]}
+
+    def _people(self) -> People:
+        if self._read is None:
+            settings = self.recipe.sessions
+            [person] = people_of(self.parts()["train"])
+            with self._reporter.task("Reading the sessions", len(person.sessions)) as advance:
+                self._read = read_people(
+                    [person],
+                    settings,
+                    encoder=load_encoder(settings.encoder),
+                    extractor=open_extractor(settings.extractor, language=self.recipe.language),
+                    seed=self.recipe.seed,
+                )
+                advance(len(person.sessions))
+        return self._read
+
+
+def _alone(person: Person) -> list[Told]:
+    """Of somebody of one session, that session."""
+    return [Told(person.name, session, (), "nothing to order") for session in person.sessions]
+
+
+def _card(recipe: LearnRecipe) -> str:
+    return "\n".join(
+        [
+            f"# {recipe.name}",
+            "",
+            "A model that learnt to talk like one person, from their own conversations. It belongs to that person: the "
+            f"folder holds what they said (`{SESSIONS}`), and the weights may give it away. Share neither without asking "
+            "everybody who wrote.",
+            "",
+            "    personalign chat THIS_FOLDER",
+            "",
+        ]
+    )

@@ -1,0 +1,247 @@
+"""IDL from sessions to a table: nobody's words leak, every comparison has what its name says, a run is resumed."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.methods.made_runs import SilentReporter
+
+from personalign.data.formats import read_dialogues, write_dialogues
+from personalign.data.people import people_of
+from personalign.data.synthetic import generate
+from personalign.errors import PersonalignError
+from personalign.methods.idl_lineup import idl_systems
+from personalign.methods.idl_recipe import IdlRecipe, parse_idl_recipe
+from personalign.methods.idl_run import IdlRun
+from personalign.methods.opening import open_model
+from personalign.methods.recipe import override
+from personalign.methods.reporting import answers_of_runs, open_run
+from personalign.prompts import Prompter
+
+
+def values() -> dict[str, Any]:
+    stage = {"learning_rate": 0.01, "batch_examples": 12, "steps": 2, "warmup_steps": 0}
+    people = {"train": 5, "align": 5, "test": 2, "sessions": 6, "exchanges": 2}
+    return {
+        "name": "remembering",
+        "method": "idl",
+        "data": {"synthetic": people},
+        "backbone": {
+            "scratch": {"shape": "llama", "width": 16, "layers": 1, "heads": 2, "max_positions": 512},
+            "device": "cpu",
+            "dtype": "float32",
+        },
+        "prompts": {"max_tokens": 400, "reserve": 20},
+        "sessions": {"extractor": "oracle", "identification": "every", "supervise": "every"},
+        "stages": {"finetuning": stage, "gold": stage, "stage1": stage, "stage2": stage},
+        "decoding": {"max_new_tokens": 5},
+        "compared": {"sessions": [0, 2], "out_of_cluster": True},
+        "evaluation": {"judges": ["oracle"], "bootstrap": 10},
+    }
+
+
+def recipe(*assignments: str) -> IdlRecipe:
+    return parse_idl_recipe(override(values(), assignments), source="made.yaml")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[IdlRun, dict[str, Any], list[tuple[str, str]]]:
+    """A run, its records, and every prompt that was made, with the person whose turn it is."""
+    seen: list[tuple[str, str]] = []
+    made = Prompter.reply
+
+    def watched(self: Prompter, dialogue: Any, turn: int, **rest: Any) -> list[int]:
+        prompt = made(self, dialogue, turn, **rest)
+        seen.append((dialogue.id, self.tokenizer.decode(prompt)))
+        return prompt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Prompter, "reply", watched)
+        run = IdlRun(recipe(), tmp_path_factory.mktemp("runs") / "made", reporter=SilentReporter())
+        return run, run.run(), seen
+
+
+def rows_of(folder: Path, system: str) -> list[dict[str, Any]]:
+    lines = (folder / "predictions" / f"{system}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_every_system_answers_every_turn_of_the_tested_people(finished: Any) -> None:
+    run, records, _ = finished
+    test = run.parts()["test"]
+    expected = {(item.id, turn) for item in test for turn in item.reply_indices()}
+    assert len(expected) == 2 * 6 * 2
+    for system in idl_systems(run.recipe):
+        rows = rows_of(run.folder, system.name)
+        assert {(row["dialogue"], row["turn"]) for row in rows} == expected, system
+        by_id = {item.id: item for item in test}
+        for row in rows:
+            assert row["gold"] == by_id[row["dialogue"]].messages[row["turn"]].content
+            assert row["persona"] == list(by_id[row["dialogue"]].persona)
+    assert set(records["results"]["systems"]) == {
+        "gold_replies",
+        *(item.name for item in idl_systems(run.recipe)),
+    }
+
+
+def test_what_each_stage_and_system_starts_from(finished: Any) -> None:
+    run, records, _ = finished
+    steps = {step.name: step for step in run.steps()}
+    assert steps["stage2"].after == steps["stage2_dpo"].after == ("stage1", "triples")
+    assert steps["predict:without_dpa"].after == ("stage1",)
+    assert steps["predict:icl"].after == steps["predict:system"].after == ("backbone",)
+    assert records["stage2"]["largest_log_ratio"] <= 1e-4
+    # The three replies of a turn against the two.
+    assert records["stage2"]["trees"]["examples"] == records["stage2_dpo"]["trees"]["examples"]
+    assert (
+        records["stage2"]["trees"]["supervised_tokens"] > records["stage2_dpo"]["trees"]["supervised_tokens"]
+    )
+
+
+def test_profiles_stand_in_the_prompts_of_those_alone_that_are_named_after_them(finished: Any) -> None:
+    """And nobody reads what is said at the turn that is answered, or after it."""
+    run, _, seen = finished
+    persona = {item.id: item.persona for part in run.parts().values() for item in part}
+    profiles = [prompt for name, prompt in seen if any(line in prompt for line in persona[name])]
+    plain = [prompt for name, prompt in seen if not any(line in prompt for line in persona[name])]
+    assert profiles
+    assert plain
+    # Whoever sees a profile sees no other session: its messages are those of one session of two exchanges.
+    assert all(prompt.count("User:") <= 2 for prompt in profiles)
+    assert max(prompt.count("User:") for prompt in plain) > 2
+
+
+def test_the_labels_are_those_that_a_told_session_expresses(finished: Any) -> None:
+    run, _, _ = finished
+    by_person = {person.name: person.sessions for person in people_of(run.parts()["test"])}
+    labelled = 0
+    for session in read_dialogues(str(run.folder / "tested" / "test.jsonl.gz")):
+        others = [item for item in by_person[str(session.person)] if item.id != session.id]
+        told = {line for item in others for lines in item.relevant or () for line in lines}
+        original = next(item for item in by_person[str(session.person)] if item.id == session.id)
+        assert session.relevant is not None
+        for kept, lines in zip(session.relevant, original.relevant or (), strict=True):
+            assert kept == tuple(line for line in lines if line in told)
+            labelled += len(kept)
+    assert labelled > 0
+
+
+def test_the_tables_name_people_and_criteria(finished: Any) -> None:
+    run, records, _ = finished
+    table = (run.folder / "table.md").read_text(encoding="utf-8")
+    assert "2 people, 24 turns." in table
+    for title in ("in-context learning", "IDL w/o DPA, SPI, DPI", "IDL, 2 sessions", "### inversion"):
+        assert title in table
+    counts = records["triples"]["counts"]
+    kinds = ("inconsistency", "fabrication", "inversion")
+    assert sum(counts.get(kind, 0) for kind in kinds) == records["stage2"]["trees"]["examples"] + sum(
+        records["stage2"]["dropped"].values()
+    )
+    judged = records["triples"]["judged"]["oracle"]
+    # The grammar's conflicts are conflicts, and nothing that is worse is entailed.
+    assert judged["inconsistency"]["contradicts"] == 1.0
+    assert all(judged[kind]["entailed"] == 0 for kind in kinds)
+    assert judged["gold"]["contradicts"] == 0
+
+
+def test_a_report_reads_the_run(finished: Any) -> None:
+    run, _, _ = finished
+    opened = open_run(run.folder)
+    assert opened.bounds() == frozenset()
+    systems = answers_of_runs([opened], language="en")
+    assert {"IDL", "in-context learning", "gold replies"} <= set(systems)
+    # Every session is answered, so that each has the others for its past.
+    assert all(question.past for question in systems["IDL"][0].questions)
+
+
+def test_the_published_model_opens(finished: Any) -> None:
+    run, _, _ = finished
+    model = open_model(run.folder)
+    assert model.prompter.hash == run.prompter().hash
+
+
+def test_what_is_done_is_not_done_again(finished: Any) -> None:
+    run, _, _ = finished
+    again = IdlRun(recipe(), run.folder, reporter=SilentReporter())
+    assert {item.state for item in again.plan()} == {"done"}
+    changed = IdlRun(recipe("stages.stage2.penalty=1"), run.folder, reporter=SilentReporter())
+    redone = {item.step.name for item in changed.plan() if item.state != "done"}
+    # Plain DPO has the settings of the same stage.
+    assert "stage1" not in redone
+    assert {"stage2", "predict:idl", "predict:idl_2", "results"} <= redone
+    assert "predict:without_dpa" not in redone
+    ordered = IdlRun(recipe("sessions.ordering=none"), run.folder, reporter=SilentReporter())
+    redone = {item.step.name for item in ordered.plan() if item.state != "done"}
+    assert "finetuning" not in redone
+    assert {"stage1", "triples", "stage2", "predict:icl"} <= redone
+
+
+def test_people_who_share_a_line_with_the_tested_are_not_learnt_from(tmp_path: Path) -> None:
+    corpus = generate("en", seed=3, people={"train": 6, "test": 2}, sessions_per_person=3, exchanges=2)
+    train, test = list(corpus.train), list(corpus.test)
+    line = test[0].persona[0]
+    train[0:3] = [replace(item, persona=(line, *item.persona[1:])) for item in train[0:3]]
+    write_dialogues(tmp_path / "train.jsonl", train)
+    write_dialogues(tmp_path / "test.jsonl", test)
+    made = values() | {
+        "data": {
+            "files": {
+                "train": [str(tmp_path / "train.jsonl")],
+                "test": {"test": {"file": str(tmp_path / "test.jsonl"), "answer": "last"}},
+                "align_share": 0.4,
+            }
+        },
+        "backbone": {"scratch": {"shape": "llama", "width": 16, "layers": 1, "heads": 2, "tokenizer": "bpe"}},
+        "sessions": {},
+        "evaluation": {"judges": []},
+    }
+    reporter = SilentReporter()
+    run = IdlRun(parse_idl_recipe(made, source="made"), tmp_path / "run", reporter=reporter)
+    run.run(until="data")
+    learnt = {item.person for name in ("train", "align") for item in run.parts()[name]}
+    assert learnt == {person.name for person in people_of(corpus.train)} - {train[0].person}
+    assert any("1 of 6 people left out" in said for said in reporter.said)
+    assert {item.person for item in run.parts()["train"]}.isdisjoint(
+        {item.person for item in run.parts()["align"]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("data.files={train: [a], test: {other: {file: b}}}", "name the people that the report is on `test`"),
+        ("stages.stage2.only_labelled=true", "stages.stage2.only_labelled has no meaning in IDL"),
+        ("stages.stage1.evaluate_every=3", "stages.stage1.evaluate_every has no meaning in IDL"),
+        ("decoding.engine=openai", "decoding.engine: IDL decodes here"),
+        ("sessions.ordering=nearest", "sessions.ordering"),
+        ("sessions.clusters=0", "sessions.clusters"),
+        ("backbone.name=some/model", "give either `name` or `scratch`"),
+        ("penalty=3", "there is no key `penalty`"),
+    ],
+)
+def test_mistakes_are_named(assignment: str, message: str) -> None:
+    made = values()
+    if assignment.startswith("data.files"):
+        made["data"] = {}
+        made["backbone"]["scratch"]["tokenizer"] = "bpe"
+    with pytest.raises(PersonalignError, match=r"made\.yaml") as raised:
+        parse_idl_recipe(override(made, [assignment]), source="made.yaml")
+    assert message in str(raised.value)
+
+
+def test_the_oracle_knows_the_synthetic_corpus_alone() -> None:
+    made = values()
+    made["data"] = {"files": {"train": ["a"], "test": {"test": {"file": "b"}}}}
+    made["backbone"]["scratch"]["tokenizer"] = "bpe"
+    with pytest.raises(PersonalignError, match="the oracle knows the synthetic corpus alone"):
+        parse_idl_recipe(made, source="made.yaml")
