@@ -1,0 +1,203 @@
+"""From exported chats of three programs, in English and Chinese, to a model that chats."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.decoding.tiny_chat_models import chat_model
+from typer.testing import CliRunner
+
+from personalign.cli.main import app
+from personalign.data.formats import read_dialogues
+from personalign.methods.opening import open_model
+
+Said = tuple[datetime, str, str]
+Writer = Callable[[Path, Sequence[Said]], Path]
+
+ENGLISH = (
+    ("Ben", "hello , any pets ?"),
+    ("Ana", "yes . i have a dog ."),
+    ("Ben", "what do you do ?"),
+    ("Ana", "i work as a baker at night ."),
+)
+CHINESE = (
+    ("小明", "你好，你有狗吗？"),
+    ("小红", "有。我有一只狗。"),
+    ("小明", "你做什么？"),
+    ("小红", "我在面包店上夜班。"),
+)
+
+
+def told(lines: Sequence[tuple[str, str]], *, days: int = 4) -> list[Said]:
+    """The same talk on several days, with the day's number at the end."""
+    return [
+        (datetime(2024, 5, 1 + day, 18, minute), who, f"{text} {day}")
+        for day in range(days)
+        for minute, (who, text) in enumerate(lines)
+    ]
+
+
+def whatsapp(path: Path, said: Sequence[Said]) -> Path:
+    """With a system line, a placeholder of media, a deleted message and a right-to-left mark, as phones write them."""
+    rows = [f"{sent:%d/%m/%Y, %H:%M} - \u200f{who}: {text}" for sent, who, text in said]
+    sent, who, _ = said[-1]
+    rows.insert(0, "01/05/2024, 17:00 - Messages and calls are end-to-end encrypted.")
+    rows += [
+        f"{sent:%d/%m/%Y, %H:%M} - {who}: <Media omitted>",
+        f"{sent:%d/%m/%Y, %H:%M} - {who}: This message was deleted",
+    ]
+    path.write_text("\n".join(rows), encoding="utf-8")
+    return path
+
+
+def telegram(path: Path, said: Sequence[Said]) -> Path:
+    rows = [
+        {"id": at, "type": "message", "date": sent.isoformat(), "from": who, "text": text}
+        for at, (sent, who, text) in enumerate(said, start=1)
+    ]
+    rows.append({"id": 99, "type": "service", "date": said[-1][0].isoformat(), "action": "pin", "text": ""})
+    chat = {"name": "x", "type": "personal_chat", "id": 7, "messages": rows}
+    path.write_text(json.dumps(chat, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def discord(path: Path, said: Sequence[Said]) -> Path:
+    rows = [
+        {
+            "id": str(at),
+            "type": "Default",
+            "timestamp": f"{sent.isoformat()}+00:00",
+            "content": text,
+            "author": {"id": who, "name": who, "isBot": False},
+            "attachments": [],
+        }
+        for at, (sent, who, text) in enumerate(said, start=1)
+    ]
+    log = {"guild": {"id": "0"}, "channel": {"id": "1"}, "dateRange": {}, "messages": rows}
+    path.write_text(json.dumps(log, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+WRITERS: dict[str, Writer] = {"whatsapp": whatsapp, "telegram": telegram, "discord": discord}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("learn") / "model"
+    loaded = chat_model(tokenizer="bytes")
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def learn(export: Path, person: str, out: Path, model: Path, *more: str, code: int = 0) -> str:
+    words = ["learn", str(export), "--person", person, "--out", str(out), "--model", str(model), "--yes"]
+    result = CliRunner().invoke(app, [*words, "--steps", "2", "--max-tokens", "300", *more])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def as_json(output: str) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return value
+
+
+@pytest.mark.parametrize("language", ["english", "chinese"])
+@pytest.mark.parametrize("program", WRITERS)
+def test_an_export_becomes_a_character(program: str, language: str, tmp_path: Path, model: Path) -> None:
+    lines, person, other = (ENGLISH, "Ana", "Ben") if language == "english" else (CHINESE, "小红", "小明")
+    export = WRITERS[program](tmp_path / "export", told(lines))
+    output = learn(export, person, tmp_path / "made", model, "--json")
+    assert f"{person}: 4 sessions in 16 messages" in output
+    found = as_json(output)
+    facts = {item["fact"][2] for item in found["facts"]}
+    expected = (
+        {"i have a dog .", "i work as a baker at night ."} if language == "english" else {"我有一只狗。"}
+    )
+    assert expected <= facts
+    # Each with the sentence that it comes from, and nothing that the partner says.
+    assert all(item["fact"][2] in " ".join(item["text"].split()) for item in found["facts"])
+    assert not any(text in facts for who, text in lines if who == other)
+    opened = open_model(tmp_path / "made")
+    assert opened.loaded.adapted
+    assert {session.person for session in opened.sessions} == {person}
+    # The latest session is told last, next to the chat.
+    assert opened.sessions[-1].id == f"{person}-00004"
+    chat = CliRunner().invoke(app, ["chat", str(tmp_path / "made"), "--json"], input="hello\n/undo\nyes ?\n")
+    assert chat.exit_code == 0, chat.output
+    assert f"It was told {len(opened.sessions)} earlier sessions of {person}" in chat.output
+    said = as_json(chat.output)["dialogue"]["messages"]
+    assert [message["content"] for message in said if message["role"] == "user"] == ["yes ?"]
+
+
+def test_what_is_struck_is_neither_learnt_nor_told(tmp_path: Path, model: Path) -> None:
+    export = whatsapp(tmp_path / "chat.txt", told(ENGLISH))
+    listed = as_json(learn(export, "Ana", tmp_path / "first", model, "--json"))["facts"]
+    number = next(item["number"] for item in listed if item["fact"][2] == "i have a dog .")
+    output = learn(export, "Ana", tmp_path / "second", model, "--strike", str(number), "--json")
+    found = as_json(output)
+    assert (found["struck"], found["messages_left_out"]) == ([number], 4)
+    for place in ("sessions.jsonl", "model/sessions.jsonl"):
+        text = (tmp_path / "second" / place).read_text(encoding="utf-8")
+        assert "dog" not in text
+        assert "baker" in text
+    message = learn(export, "Ana", tmp_path / "third", model, "--strike", "99", code=1)
+    assert f"--strike 99: there are {len(listed)} facts" in message
+    assert not (tmp_path / "third").exists()
+
+
+def test_it_goes_on_where_it_was_left(tmp_path: Path, model: Path) -> None:
+    export = whatsapp(tmp_path / "chat.txt", told(ENGLISH))
+    learn(export, "Ana", tmp_path / "made", model)
+    assert "has learnt somebody already; add --resume" in learn(
+        export, "Ana", tmp_path / "made", model, code=1
+    )
+    weights = tmp_path / "made" / "model" / "adapter_model.safetensors"
+    before = weights.stat().st_mtime_ns
+    learn(export, "Ana", tmp_path / "made", model, "--resume")
+    assert weights.stat().st_mtime_ns == before
+    # Without the model, which is then written again from the weights that are kept.
+    (tmp_path / "made" / "steps" / "model.json").unlink()
+    learn(export, "Ana", tmp_path / "made", model, "--resume")
+    assert weights.stat().st_mtime_ns > before
+    assert "--resume goes on with a folder that was begun" in learn(
+        export, "Ana", tmp_path / "other", model, "--resume", code=1
+    )
+
+
+def test_a_damaged_export_names_the_line_and_leaves_nothing(tmp_path: Path, model: Path) -> None:
+    export = tmp_path / "result.json"
+    telegram(export, told(ENGLISH))
+    rows = json.loads(export.read_text(encoding="utf-8"))
+    del rows["messages"][2]["date"]
+    export.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    output = learn(export, "Ana", tmp_path / "made", model, code=1)
+    assert "result.json:20: date: missing" in output
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_hundred_thousand_messages_are_ready_to_be_learnt_in_a_minute(tmp_path: Path, model: Path) -> None:
+    said = [
+        (
+            datetime(2020, 1, 1) + timedelta(minutes=30 * at + 600 * (at // 20)),
+            ("Ben", "Ana")[at % 2],
+            f"i am {at}",
+        )
+        for at in range(100_000)
+    ]
+    export = telegram(tmp_path / "result.json", said)
+    start = time.monotonic()
+    output = learn(export, "Ana", tmp_path / "made", model, "--json")
+    spent = time.monotonic() - start
+    steps = as_json(output)["steps"]
+    assert "5,000 sessions in 100,000 messages" in output
+    assert spent - steps["stage1"]["training_seconds"] < 60
+    # What is learnt from is the end of it.
+    assert read_dialogues(str(tmp_path / "made" / "sessions.jsonl"))[-1].messages[-1].content == "i am 99999"
+    assert steps["data"]["train"]["dialogues"] == 200
