@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 from tests.methods.made_runs import SilentReporter
+from typer.testing import CliRunner
 
+from personalign.cli.main import app
 from personalign.data.formats import read_dialogues, write_dialogues
 from personalign.data.people import people_of
 from personalign.data.synthetic import generate
@@ -38,7 +40,7 @@ def values() -> dict[str, Any]:
         "sessions": {"extractor": "oracle", "identification": "every", "supervise": "every"},
         "stages": {"finetuning": stage, "gold": stage, "stage1": stage, "stage2": stage},
         "decoding": {"max_new_tokens": 5},
-        "compared": {"sessions": [0, 2], "out_of_cluster": True},
+        "compared": {"sessions": [0, 2], "out_of_cluster": True, "attention": 3},
         "evaluation": {"judges": ["oracle"], "bootstrap": 10},
     }
 
@@ -162,6 +164,19 @@ def test_a_report_reads_the_run(finished: Any) -> None:
     assert {"IDL", "in-context learning", "gold replies"} <= set(systems)
     # Every session is answered, so that each has the others for its past.
     assert all(question.past for question in systems["IDL"][0].questions)
+
+
+def test_the_report_shows_numbers_of_sessions_and_attention(finished: Any, tmp_path: Path) -> None:
+    run, records, _ = finished
+    result = CliRunner().invoke(app, ["report", str(run.folder), "--out", str(tmp_path / "report")])
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    for heading in ("Number of sessions", "Attention", "stage2: DPOC loss", "stage2: implicit rewards"):
+        assert heading in page
+    assert page.count("bold: words of the profile") == 2
+    assert records["attention"]["IDL"]["sessions"] == 3
+    assert 0 < records["attention"]["IDL"]["all"] < 1
+    assert "of the 100 tokens most attended to" in (run.folder / "table.md").read_text(encoding="utf-8")
 
 
 def test_the_published_model_opens(finished: Any) -> None:

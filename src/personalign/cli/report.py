@@ -106,6 +106,7 @@ def report(
     _check_target(target, reporting.REPORT_FILES, force=force)
     facts: list[tuple[str, str]] = []
     sections: list[Section] = []
+    runs: list[reporting.FinishedRun] = []
     dtype: Dtype = "auto"
     bounds: frozenset[str] = frozenset()
     if folders:
@@ -124,6 +125,7 @@ def report(
         seed = recipe.seed if seed is None else seed
         samples = recipe.evaluation.bootstrap if samples is None else samples
         sections.append(reporting.training_section(runs))
+        sections.append(reporting.attention_section(runs))
         facts += [("recipe", recipe.name), ("runs", "; ".join(run.folder.name for run in runs))]
         facts.append(("seeds", "; ".join(str(run.recipe.seed) for run in runs)))
         heading = title or f"{recipe.name}: {recipe.description}"
@@ -168,6 +170,7 @@ def report(
             progress=progress,
         )
     sections.append(reporting.selection_section(found))
+    sections.append(reporting.sessions_section(runs, found))
     sections.append(differences_section(found, judge=None if opened is None else opened.name))
     judges = [] if opened is None else [opened.name, *further]
     told = [described(source) for source in names[: len(judges)]]

@@ -119,7 +119,8 @@ Comparison = Literal["icl", "system", "without_criterion", "without_dpa", "witho
 
 class Compared(Section):
     """`sessions`: numbers of sessions that IDL and ICL are told (Figure 4); `out_of_cluster`: sessions of the other
-    clusters than the tested one's (Table 5)."""
+    clusters than the tested one's (Table 5); `attention`: of how many tested sessions it is measured what ICL and IDL
+    look at while they reply (Figure 5)."""
 
     systems: tuple[Comparison, ...] = (
         "icl",
@@ -131,6 +132,7 @@ class Compared(Section):
     )
     sessions: tuple[Count, ...] = ()
     out_of_cluster: bool = False
+    attention: Count = 0
 
 
 class IdlRecipe(RunRecipe):

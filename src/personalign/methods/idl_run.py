@@ -19,6 +19,7 @@ from personalign.data.formats import write_dialogues
 from personalign.decoding.respond import Selection, respond
 from personalign.evaluation.judge import Judge
 from personalign.methods import pal
+from personalign.methods.attention import attended, picture
 from personalign.methods.cards import idl_card
 from personalign.methods.idl import Remembered, remember
 from personalign.methods.idl_criteria import examples_by_kind, triple_maker, verified
@@ -90,6 +91,10 @@ class IdlRun(StepRun[IdlRecipe]):
                 Step(f"predict:{system.name}", title, (system.stage,), asked, partial(self._predict, system))
             )
         after = tuple(f"predict:{system.name}" for system in systems)
+        if recipe.compared.attention:
+            looked = {**sessions, "sessions read": recipe.compared.attention}
+            steps.append(Step("attention", "Attention", ("backbone", FINAL), looked, self._attention))
+            after = (*after, "attention")
         return [*steps, Step("results", "Results", after, recipe.evaluation.model_dump(), self._results)]
 
     # Steps ------------------------------------------------------------------------------------------------
@@ -190,6 +195,31 @@ class IdlRun(StepRun[IdlRecipe]):
             write_jsonl(self._predictions(system.name), rows)
         return {"turns": len(rows), **summary(told)}
 
+    def _attention(self) -> dict[str, Any]:
+        """Of the last turn of some tested sessions, what ICL and IDL look at while they read the gold reply."""
+        prompter, record = self.prompter(), dict[str, Any]()
+        told = [item.fitting(prompter) for item in self._sessions.answered(TEST)]
+        told = [item for item in told if item.references and item.session.persona]
+        told = told[:: max(1, len(told) // self.recipe.compared.attention)][: self.recipe.compared.attention]
+        pictures = []
+        for title, stage in (("in-context learning", "backbone"), ("IDL", FINAL)):
+            loaded = self._models.open(stage)
+            shares = []
+            for number, item in enumerate(told):
+                turn = item.session.reply_indices()[-1]
+                gold = item.session.messages[turn].content
+                found = attended(loaded, prompter, item, turn=turn, reply=gold)
+                shares.append(found.shares())
+                if number == 0:
+                    pictures.append(picture(found, title=title))
+            if shares:
+                near, everywhere = (sum(values) / len(values) for values in zip(*shares, strict=True))
+                record[title] = {"sessions": len(shares), "top": near, "all": everywhere}
+        if self._ranks.main:
+            write_text(self.folder / "attention.html", "\n".join(pictures))
+            write_json(self.folder / "attention.json", record)
+        return record
+
     def _results(self) -> dict[str, Any]:
         recipe = self.recipe
         judges = {name: self._judge(name) for name in recipe.evaluation.judges}
@@ -210,7 +240,7 @@ class IdlRun(StepRun[IdlRecipe]):
                         rows = read_rows(self._predictions(system.name))
                         results[system.name] = self._measured(rows, system.title, part, judges)
                         advance(1)
-        tables = idl_tables(results, self._criteria())
+        tables = idl_tables(results, self._kept("criteria.json"), self._kept("attention.json"))
         if self._ranks.main:
             write_json(self.folder / "results.json", results)
             write_text(self.folder / "table.md", tables)
@@ -240,8 +270,10 @@ class IdlRun(StepRun[IdlRecipe]):
         )
         return {"title": title, "part": part, **figures}
 
-    def _criteria(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / "criteria.json").read_text(encoding="utf-8"))
+    def _kept(self, name: str) -> dict[str, Any]:
+        """What a step kept; nothing where the recipe does not ask for it."""
+        path = self.folder / name
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return found
 
 

@@ -26,7 +26,7 @@ IDL_FIGURES = tuple(name for name, _ in (*_TEXT, *_PERSON))
 _CONSISTENCY = ("c_score/max/all", "c_score/sum/all", "entail_rate/all", "contradict_rate/all", "recall")
 
 
-def idl_tables(results: Results, criteria: Mapping[str, Any]) -> str:
+def idl_tables(results: Results, criteria: Mapping[str, Any], attention: Mapping[str, Any]) -> str:
     """Every metric of every system, part by part, with 95 % bootstrap intervals where there are any."""
     blocks = [
         "# Results",
@@ -49,7 +49,7 @@ def idl_tables(results: Results, criteria: Mapping[str, Any]) -> str:
                 if f"judge:{judge}" in system
             ]
             blocks += [f"Consistency, {judge}:", "", *markdown(["system", *_CONSISTENCY], rows), ""]
-    return "\n".join([*blocks, *_criteria(criteria)])
+    return "\n".join([*blocks, *_criteria(criteria), *_attention(attention)])
 
 
 def _criteria(criteria: Mapping[str, Any]) -> list[str]:
@@ -72,6 +72,17 @@ def _criteria(criteria: Mapping[str, Any]) -> list[str]:
         rows = [[item["gold"], item["criterion"], item["rejected"]] for item in examples]
         blocks += [f"### {kind}", "", *markdown(["said", "criterion", "rejected"], _escaped(rows)), ""]
     return blocks
+
+
+def _attention(attention: Mapping[str, Any]) -> list[str]:
+    if not attention:
+        return []
+    rows = [
+        [title, str(found["sessions"]), f"{found['top']:.3f}", f"{found['all']:.3f}"]
+        for title, found in attention.items()
+    ]
+    header = ["system", "sessions", "of the 100 tokens most attended to", "of all tokens told"]
+    return ["## Attention", "", "Share that stands in words of the profile:", "", *markdown(header, rows), ""]
 
 
 def _escaped(rows: Sequence[Sequence[str]]) -> list[list[str]]:

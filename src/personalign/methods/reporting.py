@@ -21,7 +21,7 @@ from personalign.evaluation.report.charts import Bar, Line, bar_chart, line_char
 from personalign.evaluation.report.page import Report, Section, page
 from personalign.evaluation.report.tables import csv_table, latex_tables, markdown_tables, metrics_of
 from personalign.evaluation.tokens import Language
-from personalign.methods.idl_lineup import IdlSystem, idl_systems
+from personalign.methods.idl_lineup import IdlSystem, counted, idl_systems
 from personalign.methods.idl_recipe import IdlRecipe
 from personalign.methods.lineup import GOLD, compared_systems
 from personalign.methods.recipe import Recipe, read_recipe
@@ -201,6 +201,35 @@ def training_section(runs: Sequence[FinishedRun]) -> Section:
                 lines = [Line(key, [(row["step"], row[key]) for row in rows if key in row]) for key in keys]
                 charts.append(line_chart(lines, title=f"{stage}: {title}{suffix}", x="update", y=unit))
     return Section("Training", [chart for chart in charts if chart])
+
+
+def sessions_section(runs: Sequence[FinishedRun], found: Evaluation) -> Section:
+    """How much more sessions help (IDL, Figure 4), by each figure that they should move."""
+    numbers = sorted(
+        {most for run in runs if isinstance(run.recipe, IdlRecipe) for most in run.recipe.compared.sessions}
+    )
+    printed = {metric_of(metric).name: metric for metric in metrics_of(found)}
+    charts = []
+    for metric in (printed[name] for name in _SELECTED if name in printed):
+        lines = []
+        for title in ("in-context learning", "IDL"):
+            points = [
+                (float(number), found.scores[name][metric].estimate.value)
+                for number in numbers
+                if metric in found.scores.get(name := f"{title}, {counted(number)}", {})
+            ]
+            lines.append(Line(title, points))
+        charts.append(line_chart(lines, title=metric, x="sessions told", y=metric))
+    return Section("Number of sessions", [chart for chart in charts if chart])
+
+
+def attention_section(runs: Sequence[FinishedRun]) -> Section:
+    """What is looked at in the sessions (IDL, Figure 5), of the first run that has it."""
+    for run in runs:
+        path = run.folder / "attention.html"
+        if path.is_file():
+            return Section("Attention", [path.read_text(encoding="utf-8")])
+    return Section("Attention", [])
 
 
 def selection_section(found: Evaluation) -> Section:
