@@ -19,8 +19,10 @@ from personalign.cli.main import COMMANDS, _load, app
 from personalign.data.formats import write_dialogues
 from personalign.data.synthetic import generate
 from personalign.data.validate import validate
+from personalign.methods import idl_recipe as idl_schema
 from personalign.methods import pretrain_recipe as pretrain_schema
 from personalign.methods import recipe as schema
+from personalign.methods.idl_recipe import IdlRecipe
 from personalign.methods.pretrain_recipe import PretrainRecipe, parse_pretrain_recipe
 from personalign.methods.recipe import Recipe, override, parse_recipe
 from personalign.methods.shipped import parse_run_recipe, recipe_text, shipped_recipes
@@ -53,6 +55,15 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "Backbones of one's own": pretrain_schema.PretrainRecipe,
     "data of a backbone": pretrain_schema.PretrainData,
     "data.synthetic of a backbone": pretrain_schema.SyntheticText,
+    "A recipe of IDL": idl_schema.IdlRecipe,
+    "data of IDL": idl_schema.PeopleData,
+    "data.synthetic of IDL": idl_schema.SyntheticPeople,
+    "data.files of IDL": idl_schema.PeopleFiles,
+    "data.files.test of IDL": idl_schema.TestPeople,
+    "sessions": idl_schema.Sessions,
+    "stages of IDL": idl_schema.IdlStages,
+    "stages.stage2 of IDL": idl_schema.CriterionStage,
+    "compared": idl_schema.Compared,
 }
 
 
@@ -125,17 +136,22 @@ def documented() -> dict[str, list[tuple[str, str, str]]]:
 
 
 def test_every_section_of_a_recipe_has_a_table() -> None:
-    assert {*reachable(Recipe), *reachable(PretrainRecipe)} == set(SECTIONS.values())
+    assert {*reachable(Recipe), *reachable(PretrainRecipe), *reachable(IdlRecipe)} == set(SECTIONS.values())
     assert set(documented()) == set(SECTIONS)
 
 
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_the_table_of_a_section_lists_its_keys_and_defaults(heading: str) -> None:
     section = SECTIONS[heading]
-    # What a section adds to another one: keys of a training stage are listed once.
-    fields = {name: section.model_fields[name] for name in section.__annotations__}
-    wanted = [(name, default_of(field)) for name, field in fields.items()]
-    assert [(key, default) for key, default, _ in documented()[heading]] == wanted
+    # What a section adds to another one that has a table: keys of a training stage are listed once.
+    listed = [base for base in section.__mro__[1:] if base in SECTIONS.values()]
+    fields = {
+        name: field
+        for name, field in section.model_fields.items()
+        if not any(name in base.model_fields for base in listed if issubclass(base, BaseModel))
+    }
+    rows = [(key, default) for key, default, _ in documented()[heading]]
+    assert sorted(rows) == sorted((name, default_of(field)) for name, field in fields.items())
 
 
 @pytest.mark.parametrize("heading", SECTIONS)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
-
 from personalign.errors import PersonalignError
 from personalign.methods.recipe import (
     AlignStage,
@@ -140,7 +138,7 @@ class IdlRecipe(RunRecipe):
     data: PeopleData
     stages: IdlStages
     sessions: Sessions = Sessions()
-    compared: Compared = Field(default=Compared())
+    compared: Compared = Compared()
 
 
 def parse_idl_recipe(values: Mapping[str, Any], *, source: str) -> IdlRecipe:

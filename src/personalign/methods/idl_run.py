@@ -28,7 +28,7 @@ from personalign.methods.idl_parts import load_people, people_fingerprint, peopl
 from personalign.methods.idl_recipe import TEST, IdlRecipe
 from personalign.methods.idl_sessions import Told, summary
 from personalign.methods.idl_stages import SessionReader
-from personalign.methods.idl_tables import IDL_FIGURES, idl_tables
+from personalign.methods.idl_tables import IDL_CONSISTENCY, IDL_FIGURES, idl_tables
 from personalign.methods.lineup import GOLD
 from personalign.methods.parts import Parts
 from personalign.methods.recipe import Selector
@@ -266,6 +266,7 @@ class IdlRun(StepRun[IdlRecipe]):
             bootstrap=recipe.evaluation.bootstrap,
             seed=recipe.seed,
             names=IDL_FIGURES,
+            judged_names=IDL_CONSISTENCY,
             past=past,
         )
         return {"title": title, "part": part, **figures}

@@ -23,7 +23,15 @@ _PERSON: tuple[Column, ...] = (
 IDL_FIGURES = tuple(name for name, _ in (*_TEXT, *_PERSON))
 """The metrics of IDL's Tables 1 and 2, under what is known of their definitions, and the copy rate."""
 
-_CONSISTENCY = ("c_score/max/all", "c_score/sum/all", "entail_rate/all", "contradict_rate/all", "recall")
+IDL_CONSISTENCY = (
+    "c_score/max",
+    "c_score/sum",
+    "entail_rate",
+    "contradict_rate",
+    "coh/pairs",
+    "coh_con/pairs",
+)
+_CONSISTENCY = (*(f"{name}/all" for name in IDL_CONSISTENCY), "recall")
 
 
 def idl_tables(results: Results, criteria: Mapping[str, Any], attention: Mapping[str, Any]) -> str:

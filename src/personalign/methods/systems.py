@@ -31,7 +31,7 @@ PAL_FIGURES = (
     "selection/macro_f1",
     "share_none",
 )
-_CONSISTENCY = ("c_score/max", "c_score/sum", "entail_rate", "contradict_rate")
+CONSISTENCY = ("c_score/max", "c_score/sum", "entail_rate", "contradict_rate")
 SELECTING: frozenset[Strategy] = frozenset({"predicted", "random", "oracle"})
 
 
@@ -132,6 +132,7 @@ def evaluate(
     bootstrap: int,
     seed: int,
     names: Sequence[str] = PAL_FIGURES,
+    judged_names: Sequence[str] = CONSISTENCY,
     past: Mapping[str, Sequence[str]] = {},
 ) -> dict[str, Any]:
     """The metrics of `names`, by default those of PAL's tables; consistency per judge, over all turns and by label.
@@ -150,7 +151,7 @@ def evaluate(
         result["share_none_labelled"] = METRICS["share_none_labelled"].measure(answers).figure()
     for name, judge in judges.items():
         judged = answers_of(rows, language=language, judge=judge)
-        result[f"judge:{name}"] = _consistency(judged, bootstrap=bootstrap, seed=seed)
+        result[f"judge:{name}"] = _consistency(judged, judged_names, bootstrap=bootstrap, seed=seed)
     return result
 
 
@@ -190,7 +191,9 @@ def answers_of(
     )
 
 
-def _consistency(answers: Answers, *, bootstrap: int, seed: int) -> dict[str, Any]:
+def _consistency(
+    answers: Answers, judged_names: Sequence[str], *, bootstrap: int, seed: int
+) -> dict[str, Any]:
     every = list(range(len(answers)))
     parts = {"all": every}
     if all(question.relevant is not None for question in answers.questions):
@@ -200,10 +203,10 @@ def _consistency(answers: Answers, *, bootstrap: int, seed: int) -> dict[str, An
             "needs_none": [index for index in every if not needs[index]],
         }
     groups = answers.dialogues
-    sums = {name: METRICS[name].measure(answers) for name in (*_CONSISTENCY, "recall")}
+    sums = {name: METRICS[name].measure(answers) for name in (*judged_names, "recall")}
     result: dict[str, Any] = {}
     for part, kept in parts.items():
-        names = [*_CONSISTENCY, *(["recall"] if part == "needs_line" else [])]
+        names = [*judged_names, *(["recall"] if part == "needs_line" else [])]
         for name in names if kept else ():
             found = estimate(
                 [sums[name].of(kept)],
