@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from personalign.methods.idl_parts import tested_parts
-from personalign.methods.idl_recipe import IdlRecipe
+from personalign.methods.idl_recipe import TEST, IdlRecipe
 from personalign.methods.recipe import Stage
 from personalign.training.step import Objective
 
@@ -85,7 +85,7 @@ def trained_stages(recipe: IdlRecipe) -> list[TrainedStage]:
 
 
 def idl_systems(recipe: IdlRecipe) -> list[IdlSystem]:
-    """What is compared, on the people of every tested part."""
+    """What is compared, on the people of every tested part; numbers of sessions and clusters on the report's alone."""
     return [system for part in tested_parts(recipe) for system in _systems(recipe, part)]
 
 
@@ -94,7 +94,7 @@ def _systems(recipe: IdlRecipe, part: str) -> list[IdlSystem]:
     found: list[IdlSystem] = []
 
     def add(name: str, title: str, stage: str, sees: Sees = "sessions", **values: object) -> None:
-        at = "" if part == "test" else f"_{part}"
+        at = "" if part == TEST else f"_{part}"
         found.append(IdlSystem(f"{name}{at}", title, stage, part, sees, **values))  # type: ignore[arg-type]
 
     if "icl" in compared.systems:
@@ -109,6 +109,8 @@ def _systems(recipe: IdlRecipe, part: str) -> list[IdlSystem]:
         if name in compared.systems:
             add(name, title, stage)
     add("idl", "IDL", "stage2")
+    if part != TEST:
+        return found
     for most in compared.sessions:
         if "icl" in compared.systems:
             add(f"icl_{most}", f"in-context learning, {counted(most)}", "backbone", most=most)
