@@ -1,7 +1,9 @@
 """Runs in processes of their own that are killed (SIGKILL) where or when a test says."""
 
 import functools
+import hashlib
 import importlib
+import json
 import multiprocessing
 import os
 import signal
@@ -14,8 +16,10 @@ from typing import Any, Literal
 import torch
 from tests.methods.made_runs import SilentReporter
 
-from personalign.methods.run import PalRun
-from personalign.methods.shipped import load_recipe
+from personalign.methods.runs import make_run
+from personalign.methods.shipped import load_run_recipe
+
+KILLED = -9
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +35,16 @@ def run_apart(
     assignments: Sequence[str],
     folder: Path,
     *,
+    recipe: str = "quickstart-scratch",
     resume: bool = False,
     death: Death | None = None,
     seconds: float | None = None,
 ) -> int:
-    """Run the quickstart, so changed, in a process; its exit status, negative where a signal ended it.
+    """Run a shipped recipe, so changed, in a process; its exit status, negative where a signal ended it.
 
     `death` kills it at a place of the code, `seconds` after that time.
     """
-    process = _context().Process(target=_run, args=(tuple(assignments), folder, resume, death))
+    process = _context().Process(target=_run, args=(recipe, tuple(assignments), folder, resume, death))
     process.start()
     process.join(seconds)
     if process.is_alive():
@@ -66,12 +71,12 @@ def _nothing() -> None:
     pass
 
 
-def _run(assignments: tuple[str, ...], folder: Path, resume: bool, death: Death | None) -> None:
+def _run(name: str, assignments: tuple[str, ...], folder: Path, resume: bool, death: Death | None) -> None:
     torch.set_num_threads(1)
     if death is not None:
         _plant(death)
-    recipe = load_recipe("quickstart-scratch", assignments)
-    PalRun(recipe, folder, reporter=SilentReporter(), resume=resume).run()
+    recipe = load_run_recipe(name, assignments)
+    make_run(recipe, folder, reporter=SilentReporter(), resume=resume).run()
 
 
 def _plant(death: Death) -> None:
@@ -93,3 +98,23 @@ def _plant(death: Death) -> None:
         return result
 
     setattr(owner, name, deadly)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file that a run leaves; of what holds times, places or the order of a set, the rest."""
+    left = {}
+    for path in sorted(item for item in folder.rglob("*") if item.is_file() and item.name != ".lock"):
+        data = path.read_bytes().replace(bytes(folder), b"RUN")
+        if path.parent.name == "steps":
+            data = json.dumps(_without_times(json.loads(data)), sort_keys=True).encode()
+        elif path.name == "adapter_config.json":
+            values = json.loads(data)
+            data = json.dumps(values | {"target_modules": sorted(values["target_modules"])}).encode()
+        left[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
+    return left
+
+
+def _without_times(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_times(item) for key, item in value.items() if not key.endswith("seconds")}
+    return value

@@ -1,16 +1,13 @@
 """A run that is killed (SIGKILL) at any moment and taken up again ends as one that nothing stopped, bit for bit."""
 
-import hashlib
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.methods.dying import Death, run_apart, warm_up
+from tests.methods.dying import KILLED, Death, contents, run_apart, warm_up
 from tests.methods.made_runs import shrunken
 
-KILLED = -9
 SAVING = {
     "stages__finetuning__save_every": 1,
     "stages__stage1__save_every": 1,
@@ -62,26 +59,6 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     start = time.monotonic()
     assert run_apart(assignments, folder) == 0
     return Whole(assignments, contents(folder), time.monotonic() - start)
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """Every file that a run leaves; of what holds times, places or the order of a set, the rest."""
-    left = {}
-    for path in sorted(item for item in folder.rglob("*") if item.is_file() and item.name != ".lock"):
-        data = path.read_bytes().replace(bytes(folder), b"RUN")
-        if path.parent.name == "steps":
-            data = json.dumps(_without_times(json.loads(data)), sort_keys=True).encode()
-        elif path.name == "adapter_config.json":
-            values = json.loads(data)
-            data = json.dumps(values | {"target_modules": sorted(values["target_modules"])}).encode()
-        left[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
-    return left
-
-
-def _without_times(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _without_times(item) for key, item in value.items() if not key.endswith("seconds")}
-    return value
 
 
 @pytest.mark.parametrize("place", PLACES)
