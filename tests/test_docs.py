@@ -62,7 +62,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "data.files.test of IDL": idl_schema.TestPeople,
     "sessions": idl_schema.Sessions,
     "stages of IDL": idl_schema.IdlStages,
-    "stages.stage2 of IDL": idl_schema.CriterionStage,
+    "stages.stage2 of IDL": schema.CriterionStage,
     "compared": idl_schema.Compared,
 }
 

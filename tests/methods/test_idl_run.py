@@ -1,13 +1,13 @@
 """IDL from sessions to a table: nobody's words leak, every comparison has what its name says, a run is resumed."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.methods.made_runs import SilentReporter
+from tests.methods.made_runs import SilentReporter, tiny_model
 from typer.testing import CliRunner
 
 from personalign.cli.main import app
@@ -21,6 +21,8 @@ from personalign.methods.idl_run import IdlRun
 from personalign.methods.opening import open_model
 from personalign.methods.recipe import override
 from personalign.methods.reporting import answers_of_runs, open_run
+from personalign.methods.stages import stage_settings
+from personalign.methods.steps import Step
 from personalign.prompts import Prompter
 
 
@@ -54,23 +56,42 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@dataclass(frozen=True, slots=True)
+class Prompted:
+    """A prompt that was made: of which session, for which turn of what the system sees, and during which step."""
+
+    session: str
+    turn: int
+    step: str
+    text: str
+
+
 @pytest.fixture(scope="module")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[IdlRun, dict[str, Any], list[tuple[str, str]]]:
-    """A run, its records, and every prompt that was made, with the person whose turn it is."""
-    seen: list[tuple[str, str]] = []
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[IdlRun, dict[str, Any], list[Prompted]]:
+    """A run, its records, and every prompt of a reply that was made."""
+    seen: list[Prompted] = []
+    doing = [""]
     made = Prompter.reply
 
     def watched(self: Prompter, dialogue: Any, turn: int, **rest: Any) -> list[int]:
         prompt = made(self, dialogue, turn, **rest)
-        seen.append((dialogue.id, self.tokenizer.decode(prompt)))
+        seen.append(Prompted(dialogue.id, turn, doing[0], self.tokenizer.decode(prompt)))
         return prompt
+
+    def during(step: Step) -> Step:
+        def work() -> dict[str, Any]:
+            doing[0] = step.name
+            return step.work()
+
+        return replace(step, work=work)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Prompter, "reply", watched)
         run = IdlRun(recipe(), tmp_path_factory.mktemp("runs") / "made", reporter=SilentReporter())
-        return run, run.run(), seen
+        steps = run.steps()
+        patched.setattr(run, "steps", lambda: [during(step) for step in steps])
+        records = run.run()
+    return IdlRun(recipe(), run.folder, reporter=SilentReporter()), records, seen
 
 
 def rows_of(folder: Path, system: str) -> list[dict[str, Any]]:
@@ -110,17 +131,31 @@ def test_what_each_stage_and_system_starts_from(finished: Any) -> None:
     )
 
 
-def test_profiles_stand_in_the_prompts_of_those_alone_that_are_named_after_them(finished: Any) -> None:
+def test_profiles_and_sessions_stand_in_the_prompts_of_those_alone_that_are_named_after_them(
+    finished: Any,
+) -> None:
     """And nobody reads what is said at the turn that is answered, or after it."""
     run, _, seen = finished
-    persona = {item.id: item.persona for part in run.parts().values() for item in part}
-    profiles = [prompt for name, prompt in seen if any(line in prompt for line in persona[name])]
-    plain = [prompt for name, prompt in seen if not any(line in prompt for line in persona[name])]
-    assert profiles
-    assert plain
-    # Whoever sees a profile sees no other session: its messages are those of one session of two exchanges.
-    assert all(prompt.count("User:") <= 2 for prompt in profiles)
-    assert max(prompt.count("User:") for prompt in plain) > 2
+    sessions = {item.id: item for part in run.parts().values() for item in part}
+    profiled = {"gold", "predict:gold", "predict:system"}
+    alone = {"finetuning", "predict:finetuning", "predict:icl_0", "predict:idl_0", *profiled}
+    steps = {item.step for item in seen}
+    assert (
+        profiled | alone | {"stage1", "stage2", "stage2_dpo", "predict:idl", "predict:icl", "attention"}
+        <= steps
+    )
+    for item in seen:
+        session = sessions[item.session]
+        profile = item.text.partition("User:")[0]
+        shown = sum(line in profile for line in session.persona)
+        assert shown == (len(session.persona) if item.step in profiled else 0), item
+        said = item.text.count("User:")
+        assert said == item.turn // 2 + 1
+        if item.step in alone:
+            assert item.turn < len(session.messages)
+        # What is asked stands there, what is answered and all after it does not.
+        place = item.turn % len(session.messages)
+        assert item.text.rstrip().endswith(f"User: {session.messages[place - 1].content}\nAssistant:"), item
 
 
 def test_the_labels_are_those_that_a_told_session_expresses(finished: Any) -> None:
@@ -149,7 +184,7 @@ def test_the_tables_name_people_and_criteria(finished: Any) -> None:
     assert sum(counts.get(kind, 0) for kind in kinds) == records["stage2"]["trees"]["examples"] + sum(
         records["stage2"]["dropped"].values()
     )
-    judged = records["triples"]["judged"]["oracle"]
+    judged = records["results"]["criteria"]["oracle"]
     # The grammar's conflicts are conflicts, and nothing that is worse is entailed.
     assert judged["inconsistency"]["contradicts"] == 1.0
     assert all(judged[kind]["entailed"] == 0 for kind in kinds)
@@ -191,14 +226,31 @@ def test_what_is_done_is_not_done_again(finished: Any) -> None:
     assert {item.state for item in again.plan()} == {"done"}
     changed = IdlRun(recipe("stages.stage2.penalty=1"), run.folder, reporter=SilentReporter())
     redone = {item.step.name for item in changed.plan() if item.state != "done"}
-    # Plain DPO has the settings of the same stage.
     assert "stage1" not in redone
     assert {"stage2", "predict:idl", "predict:idl_2", "results"} <= redone
-    assert "predict:without_dpa" not in redone
+    assert {"stage2_dpo", "predict:without_dpa", "predict:without_criterion"}.isdisjoint(redone)
+    judged = IdlRun(recipe("evaluation.judges=[]"), run.folder, reporter=SilentReporter())
+    assert {item.step.name for item in judged.plan() if item.state != "done"} == {"results"}
+    shorter = IdlRun(recipe("prompts.max_tokens=380"), run.folder, reporter=SilentReporter())
+    redone = {item.step.name for item in shorter.plan() if item.state != "done"}
+    assert {"predict:icl", "predict:system"} <= redone
     ordered = IdlRun(recipe("sessions.ordering=none"), run.folder, reporter=SilentReporter())
     redone = {item.step.name for item in ordered.plan() if item.state != "done"}
     assert "finetuning" not in redone
     assert {"stage1", "triples", "stage2", "predict:icl"} <= redone
+
+
+def test_the_penalty_reaches_the_trainer() -> None:
+    stage = recipe(
+        "stages.stage2.penalty=7", "stages.stage2.penalty_in=inside", "stages.stage2.beta=0.7"
+    ).stages.stage2
+    settings = stage_settings(stage, seed=1, loaded=tiny_model(), objective="dpoc")
+    assert (settings.objective, settings.penalty, settings.penalty_in, settings.beta) == (
+        "dpoc",
+        7,
+        "inside",
+        0.7,
+    )
 
 
 def test_people_who_share_a_line_with_the_tested_are_not_learnt_from(tmp_path: Path) -> None:
@@ -214,6 +266,7 @@ def test_people_who_share_a_line_with_the_tested_are_not_learnt_from(tmp_path: P
                 "train": [str(tmp_path / "train.jsonl")],
                 "test": {"test": {"file": str(tmp_path / "test.jsonl"), "answer": "last"}},
                 "align_share": 0.4,
+                "limit": 5,
             }
         },
         "backbone": {"scratch": {"shape": "llama", "width": 16, "layers": 1, "heads": 2, "tokenizer": "bpe"}},
@@ -237,6 +290,11 @@ def test_people_who_share_a_line_with_the_tested_are_not_learnt_from(tmp_path: P
         ("data.files={train: [a], test: {other: {file: b}}}", "name the people that the report is on `test`"),
         ("stages.stage2.only_labelled=true", "stages.stage2.only_labelled has no meaning in IDL"),
         ("stages.stage1.evaluate_every=3", "stages.stage1.evaluate_every has no meaning in IDL"),
+        ("stages.gold.reply_weight=0.5", "stages.gold.reply_weight has no meaning in IDL"),
+        ("prompts.template=paper", "template is trunk-first"),
+        ("prompts.history=3", "history null"),
+        ("evaluation.strategies=[predicted]", "evaluation.strategies are ways of selecting"),
+        ("compared.sessions=[1, 1]", "each number once"),
         ("decoding.engine=openai", "decoding.engine: IDL decodes here"),
         ("sessions.ordering=nearest", "sessions.ordering"),
         ("sessions.clusters=0", "sessions.clusters"),

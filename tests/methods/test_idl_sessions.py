@@ -11,7 +11,7 @@ from tests.methods.made_runs import prompter
 
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.people import Person, people_of
-from personalign.data.synthetic import generate
+from personalign.data.synthetic import SyntheticOracle, generate
 from personalign.evaluation.judge import OracleJudge
 from personalign.methods.extractors import GrammarExtractor, open_extractor
 from personalign.methods.idl_criteria import MadeTriple, triple_maker, verified
@@ -202,9 +202,10 @@ def test_triples_are_worse_each_in_its_way() -> None:
     last = [maker.of(item, every_turn=False) for item in told]
     assert all(len(triples) <= 1 for triples in last)
     assert {triple.turn for triples in last for triple in triples} == {3}
-    from personalign.data.synthetic import SyntheticOracle
-
-    found = verified(made, told, OracleJudge(SyntheticOracle("en")))
+    rows = [
+        (item.session.persona, triple) for triples, item in zip(made, told, strict=True) for triple in triples
+    ]
+    found = verified(rows, OracleJudge(SyntheticOracle("en")))
     assert found["inconsistency"]["contradicts"] == 1
     assert found["gold"]["contradicts"] == found["fabrication"]["entailed"] == 0
     assert sum(found[kind]["judged"] for kind in found if kind != "gold") == sum(map(len, made))

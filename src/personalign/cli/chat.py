@@ -71,6 +71,8 @@ def chat(
     """Talk to a model, and see which persona line it chose. /help lists the commands."""
     changes = _sampling(strategy, temperature=temperature, top_k=top_k, top_p=top_p)
     lines = _persona_lines(persona, line or [])
+    if lines and sessions is not None:
+        raise PersonalignError("a persona and --sessions: give one of the two")
     past = _sessions(sessions, person)
     from personalign.decoding.chat import ChatSession
     from personalign.methods.opening import open_model
@@ -82,11 +84,8 @@ def chat(
     if max_new_tokens is not None:
         changes["max_new_tokens"] = max_new_tokens
     _check_room(model, changes.get("max_new_tokens", model.decoding.max_new_tokens))
-    told = _told(model, past)
-    if told and lines:
-        raise PersonalignError(
-            "a persona and sessions: give one of the two; who is told sessions is told no persona"
-        )
+    # A persona that is given stands in for the sessions that came with the model.
+    told = () if lines else _told(model, past)
     chosen = selection or (SelectionName.unselected if told else SelectionName.predicted)
     session = ChatSession(
         model.loaded,
@@ -161,10 +160,9 @@ def _told(model: "Model", past: list["Dialogue"]) -> tuple["Dialogue", ...]:
     """What the model is told before the chat: the sessions given, else those that came with it."""
     if not past:
         return model.sessions
-    from personalign.methods.idl_recipe import Sessions
     from personalign.methods.learn import told_before_chat
 
-    return told_before_chat(past, model.prompter, Sessions())
+    return told_before_chat(past, model.prompter, model.remembers)
 
 
 def _first_example(model: "Model") -> tuple[str, ...]:

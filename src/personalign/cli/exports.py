@@ -8,7 +8,15 @@ import typer
 
 from personalign.cli._options import column_map, keep_existing
 from personalign.cli._output import emit_json
-from personalign.data.exports import SILENCE, DateOrder, ExportFormat, read_export, sessions_of
+from personalign.data.exports import (
+    SILENCE,
+    ChatLog,
+    DateOrder,
+    ExportFormat,
+    Sessions,
+    read_export,
+    sessions_of,
+)
 from personalign.data.formats import write_dialogues
 from personalign.errors import PersonalignError
 
@@ -46,12 +54,9 @@ def import_chat(
 ) -> None:
     """Cut an exported chat into the sessions of one person. Nothing leaves the machine; ask those who wrote."""
     keep_existing(target, force=force)
-    if not 0 < silence <= _MOST_HOURS:
-        raise PersonalignError(
-            f"--silence is {silence:g}; write a number of hours above 0, at most {_MOST_HOURS:,}"
-        )
-    log = read_export(export, format=format, chat=chat, date_order=date_order, columns=column_map(column))
-    found = sessions_of(log, person, silence=timedelta(hours=silence))
+    log, found = read_sessions(
+        export, person, silence, format=format, chat=chat, date_order=date_order, column=column
+    )
     write_dialogues(target, found.dialogues)
     replies = sum(len(dialogue.reply_indices()) for dialogue in found.dialogues)
     if as_json:
@@ -63,15 +68,39 @@ def import_chat(
         }
         emit_json({"target": str(target), "person": found.person, **counts, **more})
         return
-    for remark in log.remarks:
-        typer.echo(f"{export}: {remark}", err=True)
     typer.echo(
         f"{target}: {len(found.dialogues):,} sessions of {found.person} with {replies:,} replies, "
         f"{found.first:%Y-%m-%d} to {found.last:%Y-%m-%d}, from {found.messages:,} messages"
     )
+    tell_losses(export, log, found)
+
+
+def read_sessions(
+    export: Path,
+    person: str,
+    silence: float,
+    *,
+    format: ExportFormat | None,
+    chat: str | None,
+    date_order: DateOrder | None,
+    column: list[str] | None,
+) -> tuple[ChatLog, Sessions]:
+    """What the options of both commands that read exports ask for."""
+    if not 0 < silence <= _MOST_HOURS:
+        raise PersonalignError(
+            f"--silence is {silence:g}; write a number of hours above 0, at most {_MOST_HOURS:,}"
+        )
+    log = read_export(export, format=format, chat=chat, date_order=date_order, columns=column_map(column))
+    return log, sessions_of(log, person, silence=timedelta(hours=silence))
+
+
+def tell_losses(export: Path, log: ChatLog, found: Sessions) -> None:
+    """What of the export is in no session, and what was guessed of it."""
+    for remark in log.remarks:
+        typer.echo(f"{export}: {remark}", err=True)
     if found.without_reply:
         typer.echo(
-            f"{found.without_reply:,} sessions with nothing by {found.person}, or by nobody else: not written"
+            f"{found.without_reply:,} sessions with nothing by {found.person}, or by nobody else: left out"
         )
     for reason, count in sorted(log.left_out.items()):
         typer.echo(f"{count:,} {reason}: left out")

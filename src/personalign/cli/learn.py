@@ -1,22 +1,31 @@
 """`personalign learn`: from somebody's exported chat to a model that talks like them."""
 
 import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from personalign._files import write_jsonl
+from personalign._files import write_jsonl, write_text
 from personalign.cli import _output
-from personalign.cli._options import column_map
-from personalign.cli.exports import HOURS, ChatFormat, ChatName, Columns, Dates, Export, Person, Silence
+from personalign.cli.exports import (
+    HOURS,
+    ChatFormat,
+    ChatName,
+    Columns,
+    Dates,
+    Export,
+    Person,
+    Silence,
+    read_sessions,
+    tell_losses,
+)
 from personalign.cli.reporter import TerminalReporter
 from personalign.cli.run import interruptible, resuming
 from personalign.data.dialogue import Dialogue
-from personalign.data.exports import read_export, sessions_of
 from personalign.data.native import dialogue_to_row
 from personalign.errors import PersonalignError
+from personalign.methods.recipe import read_recipe, recipe_yaml
 
 _SHOWN_FACTS = 40
 _CHINESE = 0.2
@@ -38,6 +47,9 @@ def learn(
     strike: Annotated[
         list[int] | None, typer.Option(help="Number of a fact that is not to be learnt. May be repeated.")
     ] = None,
+    all_facts: Annotated[
+        bool, typer.Option("--all-facts", help="List every fact, not the first forty.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask which facts to strike.")] = False,
     latest: Annotated[int, typer.Option(min=1, help="How many sessions are learnt from, the latest.")] = 200,
     steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 60,
@@ -51,7 +63,7 @@ def learn(
     date_order: Dates = None,
     column: Columns = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a folder as it was left; the facts stay struck.")
+        bool, typer.Option("--resume", help="Go on with --out as it was begun, whatever else is asked.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
@@ -59,22 +71,42 @@ def learn(
 
     Ask everybody who wrote before you do: the model may repeat what they said.
     """
+    from personalign.methods.learn import LearnRun, learn_recipe
     from personalign.methods.models import SESSIONS
 
     console = _output.output_console()
+    kept: list[Dialogue] | None = None
+    found: dict[str, Any] = {}
     if resume:
         if out is None or not (out / SESSIONS).is_file():
             raise PersonalignError("--resume goes on with a folder that was begun; name it with --out")
-        folder, kept, found = out, _kept(out), dict[str, Any]()
+        # As it was begun, whatever else this command says.
+        folder, recipe = out, learn_recipe(read_recipe(out / "recipe.yaml"))
     else:
-        log = read_export(export, format=format, chat=chat, date_order=date_order, columns=column_map(column))
-        read = sessions_of(log, person, silence=timedelta(hours=silence))
+        log, read = read_sessions(
+            export, person, silence, format=format, chat=chat, date_order=date_order, column=column
+        )
         folder = out or Path("runs") / f"learn-{_slug(read.person)}"
-        if (folder / SESSIONS).exists():
+        if any((folder / "steps").glob("*.json")):
             raise PersonalignError(
-                f"{folder} has learnt somebody already; add --resume to go on, or name another folder with --out"
+                f"{folder} has learnt somebody already; add --resume --out {folder} to go on, or name another folder "
+                "with --out"
             )
         sessions = list(read.dialogues)[-latest:]
+        recipe = learn_recipe(
+            _values(
+                folder.name,
+                language=_language(sessions),
+                model=model,
+                extractor=extractor,
+                steps=steps,
+                learning_rate=learning_rate,
+                max_tokens=max_tokens,
+                seed=seed,
+                device=device,
+            )
+        )
+        tell_losses(export, log, read)
         replies = sum(len(item.reply_indices()) for item in sessions)
         console.print(
             f"{read.person}: {len(read.dialogues):,} sessions in {read.messages:,} messages, {read.first:%Y-%m-%d} to "
@@ -82,38 +114,12 @@ def learn(
             markup=False,
             soft_wrap=True,
         )
-        kept, found = _struck(sessions, extractor, strike or [], ask=not yes and sys.stdin.isatty())
-    from personalign.methods.learn import LearnRun, learn_recipe
-
+        ask = not yes and sys.stdin.isatty()
+        kept, found = _struck(sessions, extractor, strike or [], ask=ask, every=all_facts)
     _output.quieten()
-    if not resume:
+    if kept is not None:
+        write_text(folder / "recipe.yaml", recipe_yaml(recipe))
         write_jsonl(folder / SESSIONS, map(dialogue_to_row, kept))
-    recipe = learn_recipe(
-        {
-            "name": folder.name,
-            "language": _language(kept),
-            "seed": seed,
-            "backbone": {"name": model, "device": device, "lora": {"r": 16, "alpha": 32}},
-            "prompts": {"max_tokens": max_tokens, "reserve": 40},
-            "sessions": {
-                "identification": "every",
-                "supervise": "every",
-                "extractor": None if extractor is None else str(extractor),
-            },
-            "stages": {
-                "stage1": {
-                    "learning_rate": learning_rate,
-                    "batch_examples": 16,
-                    "steps": steps,
-                    "warmup_steps": min(5, steps - 1),
-                    "schedule": "linear",
-                    "max_grad_norm": 1.0,
-                    "save_every": 20,
-                }
-            },
-            "decoding": {"max_new_tokens": 40},
-        }
-    )
     run = LearnRun(recipe, folder, reporter=TerminalReporter(), resume=resume)
     again = resuming("learn", str(export), "--person", person, out=folder, set_=None, json=json)
     records = interruptible(run.run, again=again)
@@ -129,8 +135,47 @@ def learn(
         _output.emit_json({"folder": folder, "steps": records, **found})
 
 
+def _values(
+    name: str,
+    *,
+    language: str,
+    model: str,
+    extractor: Path | None,
+    steps: int,
+    learning_rate: float,
+    max_tokens: int,
+    seed: int,
+    device: str,
+) -> dict[str, Any]:
+    """The recipe that the options stand for."""
+    return {
+        "name": name,
+        "language": language,
+        "seed": seed,
+        "backbone": {"name": model, "device": device, "lora": {"r": 16, "alpha": 32}},
+        "prompts": {"max_tokens": max_tokens, "reserve": 40},
+        "sessions": {
+            "identification": "every",
+            "supervise": "every",
+            "extractor": None if extractor is None else str(extractor),
+        },
+        "stages": {
+            "stage1": {
+                "learning_rate": learning_rate,
+                "batch_examples": 16,
+                "steps": steps,
+                "warmup_steps": min(5, steps - 1),
+                "schedule": "linear",
+                "max_grad_norm": 1.0,
+                "save_every": 20,
+            }
+        },
+        "decoding": {"max_new_tokens": 40},
+    }
+
+
 def _struck(
-    sessions: list[Dialogue], extractor: Path | None, strike: list[int], *, ask: bool
+    sessions: list[Dialogue], extractor: Path | None, strike: list[int], *, ask: bool, every: bool
 ) -> tuple[list[Dialogue], dict[str, Any]]:
     """Show the facts with their sentences; the sessions without those that are struck."""
     from personalign.methods.extractors import open_extractor
@@ -144,13 +189,14 @@ def _struck(
     facts = facts_of(sessions, finder)
     console = _output.output_console()
     console.print(f"{len(facts):,} facts, found as {finder.name}:", markup=False, soft_wrap=True)
-    for number, found in enumerate(facts[:_SHOWN_FACTS], start=1):
+    shown = facts if every else facts[:_SHOWN_FACTS]
+    for number, found in enumerate(shown, start=1):
         said = " ".join(found.text.split())
         subject, relation, thing = found.fact
-        shown = said if thing in said and relation == "say" else f"{subject} {relation} {thing}: {said}"
-        console.print(f"  {number:3} {shown[:160]}", markup=False, soft_wrap=True)
-    if len(facts) > _SHOWN_FACTS:
-        console.print(f"  ... and {len(facts) - _SHOWN_FACTS:,} more (--json lists them all)", markup=False)
+        line = said if relation == "say" else f"{subject} {relation} {thing}: {said}"
+        console.print(f"  {number:3} {line[:160]}", markup=False, soft_wrap=True)
+    if len(facts) > len(shown):
+        console.print(f"  ... and {len(facts) - len(shown):,} more (--all-facts)", markup=False)
     numbers = list(strike)
     if ask and facts:
         answer = typer.prompt("Strike which? Numbers, or nothing", default="", show_default=False)
@@ -177,13 +223,6 @@ def _number(word: str) -> int:
         return int(word)
     except ValueError:
         raise PersonalignError(f"'{word}' is no number of the list; write numbers, as in 3 7") from None
-
-
-def _kept(folder: Path) -> list[Dialogue]:
-    from personalign.data.formats import read_dialogues
-    from personalign.methods.models import SESSIONS
-
-    return read_dialogues(str(folder / SESSIONS))
 
 
 def _language(sessions: list[Dialogue]) -> str:

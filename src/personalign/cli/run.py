@@ -102,7 +102,8 @@ def finish(made: "AnyRun", records: dict[str, Any], *, json: bool) -> None:
     console = _output.output_console()
     results = read_results(made.folder) if "results" in records else {}
     if results:
-        header, rows = summary_rows(results)
+        remembers = made.recipe.method == "idl"
+        header, rows = summary_rows(_first_part(results) if remembers else results)
         # Without a frame the widest row still fits 80 columns; a cut figure is worse than a plain table.
         table = Table(
             title=made.recipe.name,
@@ -121,9 +122,17 @@ def finish(made: "AnyRun", records: dict[str, Any], *, json: bool) -> None:
             console.print(f"{name}: {meaning}", markup=False, soft_wrap=True, style="dim")
         console.print(f"Every metric with its interval: {made.folder / 'table.md'}", soft_wrap=True)
         console.print(f"Look at every turn: {_output.program()} report {made.folder}", soft_wrap=True)
-        console.print(f"Chat with it: {_output.program()} chat {made.folder}", soft_wrap=True)
+        told = " --sessions FILE --person NAME" if remembers else ""
+        console.print(
+            f"Chat with it: {_output.program()} chat {made.folder}{told}", markup=False, soft_wrap=True
+        )
     if json:
         _output.emit_json({"run": made.folder, "steps": records, "results": results})
+
+
+def _first_part(results: dict[str, Any]) -> dict[str, Any]:
+    """Of several groups of people that were tested, the one that the report is on; the others have the same rows."""
+    return {name: system for name, system in results.items() if system["part"] == "test"}
 
 
 def print_dry_run(made: "AnyRun", *, until: str | None, json: bool) -> None:

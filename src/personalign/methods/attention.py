@@ -12,7 +12,7 @@ import torch
 
 from personalign.methods.idl_sessions import Told
 from personalign.models import LoadedModel
-from personalign.prompts import Prompter
+from personalign.prompts import UNSELECTED, Prompter
 
 TOP = 100
 _WORD = re.compile(r"[^\W\d_]{3,}|[\u4e00-\u9fff]", re.UNICODE)
@@ -108,19 +108,20 @@ def attended(loaded: LoadedModel, prompter: Prompter, told: Told, *, turn: int, 
     """
     remembered = told.remembered()
     dialogue, past = remembered.dialogue, remembered.past
-    prompt = prompter.without_persona(dialogue, past + turn)
+    prompt = prompter.reply(dialogue, past + turn, line=UNSELECTED)
     target = prompter.reply_target(reply)
     only = replace(dialogue, messages=dialogue.messages[:past])
-    end = _shared(prompt, prompter.without_persona(only, past))
+    end = _shared(prompt, prompter.reply(only, past, line=UNSELECTED))
     model, before = loaded.model, loaded.model.config._attn_implementation
-    ids = torch.tensor([[*prompt, *target]], device=loaded.device)
+    ids = torch.tensor([[*prompt, *target[:-1]]], device=loaded.device)
+    # The prompt apart, so that of all its pairs of tokens no weights are kept.
+    cache = model(ids[:, : len(prompt) - 1], use_cache=True).past_key_values
     model.set_attn_implementation("eager")
     try:
-        layers = model(ids, output_attentions=True).attentions
+        read = model(ids[:, len(prompt) - 1 :], past_key_values=cache, output_attentions=True)
     finally:
         model.set_attn_implementation(before)
-    places = slice(len(prompt) - 1, len(prompt) + len(target) - 1)
-    weights = torch.stack([layer[0, :, places, :end].float().mean(dim=(0, 1)) for layer in layers]).mean(
+    weights = torch.stack([layer[0, :, :, :end].float().mean(dim=(0, 1)) for layer in read.attentions]).mean(
         dim=0
     )
     tokens = _pieces(prompter, prompt[:end])

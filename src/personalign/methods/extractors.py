@@ -1,12 +1,13 @@
 """Extractors of facts by the name that a recipe gives them."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from personalign.data.synthetic.grammar import find_values
+from personalign.methods.recipe import ORACLE
 from personalign.personas.extraction import Extractor, Triple
-
-ORACLE = "oracle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,18 @@ class GrammarExtractor:
             tuple(Triple("i", kind, value) for kind, value in find_values(text, language=self.language))
             for text in texts
         ]
+
+
+def extractor_fingerprint(name: str | None) -> str | None:
+    """What decides an extractor's facts: the bytes of its folder's files."""
+    if name is None or not Path(name).is_dir():
+        return name
+    digest = hashlib.sha256()
+    for path in sorted(path for path in Path(name).iterdir() if path.is_file()):
+        digest.update(path.name.encode())
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def open_extractor(name: str | None, *, language: str) -> Extractor | None:

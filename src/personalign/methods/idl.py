@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from personalign.data.dialogue import Dialogue
 from personalign.methods.pal import Dropped
-from personalign.prompts import Prompter
+from personalign.prompts import UNSELECTED, Prompter
 from personalign.training.examples import Example, Path
 
 
@@ -62,7 +62,7 @@ def mutual_supervised_learning(
             if not _fits(session, turn, prompter, dropped):
                 continue
             target = prompter.reply_target(session.dialogue.messages[turn].content)
-            path = Path("reply", prompter.without_persona(session.dialogue, turn), target)
+            path = Path("reply", prompter.reply(session.dialogue, turn, line=UNSELECTED), target)
             _keep(examples, Example(session.dialogue.id, turn, (path,)), prompter, dropped)
     return examples
 
@@ -84,7 +84,7 @@ def alignment_triples(
             elif len({" ".join(text.split()) for text in replies.values()}) < 3:
                 dropped.add("two replies of a triple are equal")
             elif _fits(session, triple.turn, prompter, dropped):
-                prompt = prompter.without_persona(session.dialogue, triple.turn)
+                prompt = prompter.reply(session.dialogue, triple.turn, line=UNSELECTED)
                 paths = [Path(kind, prompt, prompter.reply_target(text)) for kind, text in replies.items()]
                 example = Example(session.dialogue.id, triple.turn, tuple(paths))
                 _keep(examples, example, prompter, dropped)

@@ -117,10 +117,10 @@ def examples_by_kind(made: Iterable[Sequence[MadeTriple]]) -> dict[str, list[dic
     return dict(found)
 
 
-def verified(
-    made: Sequence[Sequence[MadeTriple]], told: Sequence[Told], judge: Judge
-) -> dict[str, dict[str, float]]:
+def verified(made: Sequence[tuple[Sequence[str], MadeTriple]], judge: Judge) -> dict[str, dict[str, float]]:
     """What the judge says of the criteria of each kind, and of the gold replies, as shares of those judged.
+
+    Each triple comes with the profile of its person, which may be empty.
 
     `contradicts`: of the gold reply, as premise, or of a line of the person's profile; `entailed`: of the gold reply or a
     line. A conflict should contradict, an invention and the partner's words be neutral or contradict; what is entailed
@@ -128,15 +128,12 @@ def verified(
     """
     asked: list[tuple[str, str]] = []
     owners: list[tuple[str, int]] = []
-    number = 0
-    for triples, item in zip(made, told, strict=True):
-        for triple in triples:
-            premises = [triple.gold, *item.session.persona]
-            asked += [(premise, triple.criterion) for premise in premises]
-            owners += [(triple.kind, number)] * len(premises)
-            asked += [(line, triple.gold) for line in item.session.persona]
-            owners += [("gold", number)] * len(item.session.persona)
-            number += 1
+    for number, (persona, triple) in enumerate(made):
+        premises = [triple.gold, *persona]
+        asked += [(premise, triple.criterion) for premise in premises]
+        owners += [(triple.kind, number)] * len(premises)
+        asked += [(line, triple.gold) for line in persona]
+        owners += [("gold", number)] * len(persona)
     labels: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
     for owner, found in zip(owners, judge.judge(asked).classes().tolist() if asked else [], strict=True):
         labels[owner].add(LABELS[found])

@@ -94,7 +94,7 @@ def _systems(recipe: IdlRecipe, part: str) -> list[IdlSystem]:
     found: list[IdlSystem] = []
 
     def add(name: str, title: str, stage: str, sees: Sees = "sessions", **values: object) -> None:
-        at = "" if part == TEST else f"_{part}"
+        at = "" if part == TEST else f"@{part}"
         found.append(IdlSystem(f"{name}{at}", title, stage, part, sees, **values))  # type: ignore[arg-type]
 
     if "icl" in compared.systems:

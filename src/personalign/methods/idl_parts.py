@@ -31,10 +31,10 @@ def load_people(recipe: IdlRecipe, *, say: Callable[[str], None]) -> Parts:
     everybody = [person for people in tested.values() for person in people]
     known = [session for key in files.train for session in _named(files, key)]
     people = people_of(known)
-    kept = without_lines_of(people, everybody)[: files.limit]
-    say(
-        f"{len(people) - len(kept)} of {len(people)} people left out of training, who share something with tested ones"
-    )
+    unshared = without_lines_of(people, everybody)
+    kept = unshared[: files.limit]
+    shared = len(people) - len(unshared)
+    say(f"{shared} of {len(people)} people left out of training, who share something with tested ones")
     # By person alone: of chats in which everybody meets others, whoever has met would be one group.
     drawn = list(kept)
     random.Random(f"{recipe.data.split_seed}/align").shuffle(drawn)

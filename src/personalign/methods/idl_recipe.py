@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 from personalign.errors import PersonalignError
 from personalign.methods.recipe import (
-    AlignStage,
-    AtLeast0,
+    ORACLE,
     BackboneStages,
     Count,
+    CriterionStage,
+    Evaluation,
     Files,
     Positive,
     RunRecipe,
@@ -21,9 +22,7 @@ from personalign.methods.recipe_checks import check_common, check_mini
 from personalign.personas.criteria import SIMILAR
 from personalign.personas.identification import CLUSTERS, NEIGHBOURS, Clusterer, Identification
 from personalign.personas.ordering import Ordering
-from personalign.training.objectives import Penalty
 
-ORACLE = "oracle"
 TEST = "test"
 UNTESTED = ("train", "align")
 """Parts that are learnt from."""
@@ -91,13 +90,6 @@ class Sessions(Section):
     references: Positive = NEIGHBOURS
     supervise: Literal["last", "every"] = "last"
     similar: Positive = SIMILAR
-
-
-class CriterionStage(AlignStage):
-    """DPOC. `penalty` 2 outside the sigmoid is the paper's, 0.5 inside it the release's."""
-
-    penalty: AtLeast0 = 2.0
-    penalty_in: Penalty = "outside"
 
 
 class IdlStages(BackboneStages):
@@ -192,13 +184,25 @@ def _check_stages(recipe: IdlRecipe, source: str) -> None:
         ("stage1", stages.stage1),
         ("stage2", stages.stage2),
     ):
-        for key in ("evaluate_every", "patience", "trunk_weight"):
-            if stage is not None and getattr(stage, key):
+        for key in ("evaluate_every", "patience", "trunk_weight", "reply_weight"):
+            if stage is not None and getattr(stage, key) != Stage.model_fields[key].default:
                 raise PersonalignError(f"{source}: stages.{name}.{key} has no meaning in IDL; leave it out")
     if stages.stage2.only_labelled:
         raise PersonalignError(
             f"{source}: stages.stage2.only_labelled has no meaning in IDL, which reads no labels; leave it out"
         )
+    if recipe.prompts.template != "trunk-first" or recipe.prompts.history is not None:
+        raise PersonalignError(
+            f"{source}: prompts: IDL tells sessions before a conversation, for which template is trunk-first and history "
+            "null; leave both out"
+        )
+    if recipe.evaluation.strategies != Evaluation.model_fields["strategies"].default:
+        raise PersonalignError(
+            f"{source}: evaluation.strategies are ways of selecting, which IDL does not; leave it out"
+        )
+    numbers = recipe.compared.sessions
+    if len(set(numbers)) < len(numbers):
+        raise PersonalignError(f"{source}: compared.sessions: each number once, not {list(numbers)}")
     if recipe.decoding.engine != "local":
         raise PersonalignError(f"{source}: decoding.engine: IDL decodes here; write local")
     scratch = recipe.backbone.scratch

@@ -18,11 +18,13 @@ from personalign.data.dialogue import Dialogue
 from personalign.data.formats import write_dialogues
 from personalign.decoding.respond import Selection, respond
 from personalign.evaluation.judge import Judge
+from personalign.evaluation.predictions import questions_of
 from personalign.methods import pal
 from personalign.methods.attention import attended, picture
 from personalign.methods.cards import idl_card
+from personalign.methods.extractors import extractor_fingerprint
 from personalign.methods.idl import Remembered, remember
-from personalign.methods.idl_criteria import examples_by_kind, triple_maker, verified
+from personalign.methods.idl_criteria import MadeTriple, examples_by_kind, triple_maker, verified
 from personalign.methods.idl_lineup import IdlSystem, TrainedStage, idl_systems, trained_stages
 from personalign.methods.idl_parts import load_people, people_fingerprint, people_texts, tested_parts
 from personalign.methods.idl_recipe import TEST, IdlRecipe
@@ -40,12 +42,11 @@ from personalign.methods.systems import Row, evaluate, gold_rows, gold_scores, r
 from personalign.training.examples import statistics
 
 FINAL = "stage2"
+_OF_DPOC = {"penalty", "penalty_in"}
 
 
 class IdlRun(StepRun[IdlRecipe]):
     """IDL in one folder."""
-
-    judging = frozenset({"triples", "results"})
 
     def __init__(
         self,
@@ -62,19 +63,22 @@ class IdlRun(StepRun[IdlRecipe]):
     def steps(self) -> list[Step]:
         recipe = self.recipe
         common = {"prompts": recipe.prompts.model_dump(), "seed": recipe.seed}
-        sessions = {"sessions": recipe.sessions.model_dump()}
+        sessions = {
+            "sessions": recipe.sessions.model_dump(),
+            "extractor": extractor_fingerprint(recipe.sessions.extractor),
+        }
         read = people_fingerprint(recipe) | {"language": recipe.language}
         steps = [
             Step("data", "Sessions", (), read, self._data),
             Step("backbone", "Backbone", ("data",), self._backbone_settings(), self._backbone),
         ]
-        made = {**common, **sessions, "judges": list(recipe.evaluation.judges[:1])}
+        made = {**common, **sessions}
         triples = Step("triples", "Criterion and rejected replies", ("data",), made, self._triples)
         for stage in trained_stages(recipe):
             settings: dict[str, Any] = {
                 **common,
                 "objective": stage.objective,
-                "stage": stage.settings.model_dump(),
+                "stage": stage.settings.model_dump(exclude=_OF_DPOC if stage.objective != "dpoc" else None),
             }
             after: tuple[str, ...] = (stage.start,)
             if stage.sees == "sessions":
@@ -85,7 +89,7 @@ class IdlRun(StepRun[IdlRecipe]):
             steps.append(Step(stage.name, stage.title, after, settings, partial(self._trained, stage)))
         systems = idl_systems(recipe)
         for system in systems:
-            asked = {"decoding": recipe.decoding.model_dump(), **sessions, "system": asdict(system)}
+            asked = {**common, **sessions, "decoding": recipe.decoding.model_dump(), "system": asdict(system)}
             title = f"Replies of {_titled(system)}"
             steps.append(
                 Step(f"predict:{system.name}", title, (system.stage,), asked, partial(self._predict, system))
@@ -118,11 +122,7 @@ class IdlRun(StepRun[IdlRecipe]):
         trees = stage_trees(examples, stage.settings)
         record: dict[str, Any] = {"trees": asdict(statistics(trees)), "dropped": dict(dropped.counts)}
         if stage.objective != "nll":
-            mine = pal.with_reference(loaded, self._ranks.share(trees), budget=INFERENCE_BUDGET)
-            trees = self._ranks.merged(mine)
-            record["largest_log_ratio"] = pal.check_reference(
-                loaded, trees, budget=stage.settings.token_budget
-            )
+            trees, record["largest_log_ratio"] = self._with_reference(loaded, trees, stage.settings)
         record |= self._fit(stage.name, stage.title, loaded, trees, stage.settings, settings)
         self._store(stage.name, loaded)
         return record
@@ -150,8 +150,6 @@ class IdlRun(StepRun[IdlRecipe]):
             ],
         )
         record = summary(told) | {"counts": dict(maker.counts), "examples": examples_by_kind(made)}
-        for name in recipe.evaluation.judges[:1]:
-            record["judged"] = {name: verified(made, told, self._judge(name))}
         write_json(self.folder / "criteria.json", record)
         return {key: value for key, value in record.items() if key != "examples"}
 
@@ -178,7 +176,8 @@ class IdlRun(StepRun[IdlRecipe]):
         by_id = {dialogue.id: dialogue for dialogue in dialogues}
         gold = gold_scores(loaded, prompter, by_id, responses, budget=INFERENCE_BUDGET)
         of_session: dict[str, list[Row]] = {item.session.id: [] for item in mine}
-        known = {item.session.id: _with_told_labels(item) for item in self._sessions.answered(system.part)}
+        known = {item.id: item for item in self._tested(system.part)}
+        told_before = {item.session.id: len(item.references) for item in mine}
         for response in responses:
             name = response.dialogue
             row = row_of(
@@ -188,7 +187,7 @@ class IdlRun(StepRun[IdlRecipe]):
                 response.turn - first[name],
                 gold=gold[name, response.turn],
             )
-            of_session[name].append(row)
+            of_session[name].append(row | {"told": told_before[name]})
         merged = self._ranks.merged(list(of_session.values()))
         rows = [row for held in merged for row in held]
         if self._ranks.main:
@@ -227,29 +226,52 @@ class IdlRun(StepRun[IdlRecipe]):
         results: dict[str, Any] = {}
         with self._reporter.task("Judging" if judges else "Measuring", len(systems)) as advance:
             for part in tested_parts(recipe):
-                told = self._sessions.answered(part)
-                tested = [_with_told_labels(item) for item in told]
+                tested = self._tested(part)
                 if self._ranks.main:
                     # The very turns that were answered, for a report.
                     write_dialogues(self.folder / "tested" / f"{part}.jsonl.gz", tested)
                 results["gold_replies" if part == TEST else f"gold_replies_{part}"] = self._measured(
                     gold_rows(tested), GOLD, part, judges
-                ) | {"people": len({item.person for item in told})}
+                ) | {"people": len({item.person for item in tested})}
                 for system in systems:
                     if system.part == part:
                         rows = read_rows(self._predictions(system.name))
+                        if system.clusters is not None:
+                            # Elsewhere both are told nothing, and answer alike.
+                            rows = [row for row in rows if row["told"]]
+                        if not rows:
+                            self._reporter.say(
+                                f"{system.title}: nobody has sessions of more than one cluster"
+                            )
+                            continue
                         results[system.name] = self._measured(rows, system.title, part, judges)
                         advance(1)
-        tables = idl_tables(results, self._kept("criteria.json"), self._kept("attention.json"))
+        criteria = self._kept("criteria.json") | {"judged": self._judged_criteria(judges)}
+        attention = self._kept("attention.json") if recipe.compared.attention else {}
+        tables = idl_tables(results, criteria, attention)
         if self._ranks.main:
             write_json(self.folder / "results.json", results)
             write_text(self.folder / "table.md", tables)
         self._models.publish(
-            FINAL, self.folder / "model", calibration=Calibration(0.0, 0.0), chosen_by=Selector()
+            FINAL,
+            self.folder / "model",
+            calibration=Calibration(0.0, 0.0),
+            chosen_by=Selector(),
+            remembers=recipe.sessions,
         )
         if self._ranks.main:
             write_text(self.folder / "README.md", idl_card(recipe, tables))
-        return {"systems": list(results)}
+        return {"systems": list(results), "criteria": criteria["judged"]}
+
+    def _judged_criteria(self, judges: Mapping[str, Judge]) -> dict[str, Any]:
+        """What the first judge says of the criterion replies, where people have profiles."""
+        persona = {session.id: session.persona for session in self.parts()["align"]}
+        made = [
+            (persona[row["session"]], MadeTriple(**triple))
+            for row in read_rows(self.folder / "triples.jsonl")
+            for triple in row["triples"]
+        ]
+        return {name: verified(made, judge) for name, judge in list(judges.items())[:1]}
 
     # What the steps share ---------------------------------------------------------------------------------
 
@@ -257,7 +279,7 @@ class IdlRun(StepRun[IdlRecipe]):
         self, rows: Sequence[Row], title: str, part: str, judges: Mapping[str, Judge]
     ) -> dict[str, Any]:
         recipe = self.recipe
-        past = {item.session.id: _said(item) for item in self._sessions.answered(part)}
+        past = {question.dialogue: question.past for question in questions_of(self.parts()[part])}
         figures = evaluate(
             rows,
             # Whether somebody without a profile contradicts it cannot be judged.
@@ -269,12 +291,17 @@ class IdlRun(StepRun[IdlRecipe]):
             judged_names=IDL_CONSISTENCY,
             past=past,
         )
-        return {"title": title, "part": part, **figures}
+        told = [row["told"] for row in rows if "told" in row]
+        return {"title": title, "part": part, **figures, **({"told": sum(told) / len(told)} if told else {})}
+
+    def _tested(self, part: str) -> list[Dialogue]:
+        """The sessions of a part that are answered, labelled with what the sessions that IDL is told express."""
+        prompter = self.prompter()
+        return [_with_told_labels(item.fitting(prompter)) for item in self._sessions.answered(part)]
 
     def _kept(self, name: str) -> dict[str, Any]:
-        """What a step kept; nothing where the recipe does not ask for it."""
-        path = self.folder / name
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        """What a step kept."""
+        found: dict[str, Any] = json.loads((self.folder / name).read_text(encoding="utf-8"))
         return found
 
 
@@ -290,15 +317,6 @@ def _shown(told: Told, system: IdlSystem) -> Remembered:
     if system.sees == "nothing":
         return alone
     return replace(alone, dialogue=replace(alone.dialogue, persona=told.session.persona))
-
-
-def _said(told: Told) -> list[str]:
-    return [
-        turn.content
-        for reference in told.references
-        for turn in reference.messages
-        if turn.role == "assistant"
-    ]
 
 
 def _with_told_labels(told: Told) -> Dialogue:

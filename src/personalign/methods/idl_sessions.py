@@ -18,7 +18,7 @@ from personalign.personas.edit_distance import Distances, edit_distances_of, enc
 from personalign.personas.extraction import Extractor, persona_intensive
 from personalign.personas.identification import Sample, cluster, identify
 from personalign.personas.ordering import order_sessions_of
-from personalign.prompts import Prompter
+from personalign.prompts import UNSELECTED, Prompter
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,10 @@ class Told:
         turn = len(dialogue.messages) if not self.session.messages else dialogue.reply_indices()[-1]
         if prompter.window(dialogue, turn).trimmed:
             return False
-        return not room or len(prompter.without_persona(dialogue, turn)) + room <= prompter.settings.budget
+        return (
+            not room
+            or len(prompter.reply(dialogue, turn, line=UNSELECTED)) + room <= prompter.settings.budget
+        )
 
     def remembered(self) -> Remembered:
         return remember(self.session, self.references)

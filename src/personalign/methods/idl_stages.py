@@ -97,18 +97,26 @@ class SessionReader:
                 seed=recipe.seed,
             )
             return mutual_supervised_learning(
-                [item.fitting(prompter).remembered() for item in told],
+                [item.remembered() for item in _fitting(told, prompter, dropped)],
                 prompter,
                 dropped=dropped,
                 every_turn=recipe.sessions.supervise == "every",
             )
         aligned = []
-        for item in self.aligned():
-            session = item.fitting(prompter).remembered()
+        for item in _fitting(self.aligned(), prompter, dropped):
+            session = item.remembered()
             made = [MadeTriple(**row) for row in triples[item.session.id]]
             aligned.append((session, [triple.aligned(session.past) for triple in made]))
         examples = alignment_triples(aligned, prompter, dropped=dropped)
         return without_criterion(examples) if stage.objective == "dpo" else examples
+
+
+def _fitting(told: Sequence[Told], prompter: Prompter, dropped: pal.Dropped) -> list[Told]:
+    """As far as the prompts have room; what has none is counted."""
+    kept = [item.fitting(prompter) for item in told]
+    if gone := sum(len(item.references) for item in told) - sum(len(item.references) for item in kept):
+        dropped.counts["earlier sessions, for want of room"] += gone
+    return kept
 
 
 def stand_in_triples(told: Sequence[Told], *, every_turn: bool) -> dict[str, list[dict[str, Any]]]:

@@ -6,6 +6,8 @@ from typing import Any
 from personalign.methods.tables import Column, Results, judged_names, markdown, plain_table, with_interval
 
 _TEXT: tuple[Column, ...] = (
+    ("turns", "d"),
+    ("told", ".1f"),
     ("bleu-1/coco", ".1f"),
     ("bleu-2/coco", ".1f"),
     ("rouge-l/rouge_score", ".1f"),
@@ -20,7 +22,7 @@ _PERSON: tuple[Column, ...] = (
     ("p_cover/past", ".3f"),
     ("copy_rate", ".3f"),
 )
-IDL_FIGURES = tuple(name for name, _ in (*_TEXT, *_PERSON))
+IDL_FIGURES = tuple(name for name, _ in (*_TEXT[2:], *_PERSON))
 """The metrics of IDL's Tables 1 and 2, under what is known of their definitions, and the copy rate."""
 
 IDL_CONSISTENCY = (
@@ -39,10 +41,10 @@ def idl_tables(results: Results, criteria: Mapping[str, Any], attention: Mapping
     blocks = [
         "# Results",
         "",
-        "Brackets hold 95 % bootstrap intervals by session. `recall`: of the turns labelled with a line, which the "
-        "person has expressed in a session that was told, the share whose reply entails it. `copy_rate` is of the "
-        "profile, which only the systems that are called after it see. DPA, SPI, DPI: alignment, static and dynamic "
-        "persona identification.",
+        "Brackets hold 95 % bootstrap intervals by session. `told`: sessions told before the one that is answered, on "
+        "the average. `recall`: of the turns labelled with a line, which the person has expressed in a session that IDL "
+        "is told, the share whose reply entails it. `copy_rate` is of the profile, which only the systems that are "
+        "called after it see. DPA, SPI, DPI: alignment, static and dynamic persona identification.",
         "",
     ]
     for part in dict.fromkeys(system["part"] for system in results.values()):

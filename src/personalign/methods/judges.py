@@ -9,10 +9,10 @@ from pathlib import Path
 from personalign.errors import PersonalignError
 from personalign.evaluation.judge import Judge, OracleJudge, Progress
 from personalign.evaluation.judge_cache import PAIRS_BETWEEN_SAVES, CachedJudge, OverallProgress, cache_file
+from personalign.methods.recipe import ORACLE
 from personalign.models.precision import Dtype
 
 JUDGE_FOLDER = "PERSONALIGN_JUDGES"
-ORACLE = "oracle"
 LLM = "llm:"
 
 

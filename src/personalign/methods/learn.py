@@ -15,13 +15,14 @@ from personalign.data.formats import read_dialogues
 from personalign.data.people import Person, people_of
 from personalign.errors import PersonalignError
 from personalign.methods import pal
-from personalign.methods.extractors import open_extractor
+from personalign.methods.extractors import extractor_fingerprint, open_extractor
 from personalign.methods.idl import mutual_supervised_learning
 from personalign.methods.idl_recipe import Sessions
 from personalign.methods.idl_sessions import People, Told, read_people, summary, told_in_training, told_to
 from personalign.methods.models import SESSIONS
 from personalign.methods.parts import Parts, fingerprint
 from personalign.methods.recipe import BackboneStages, RunRecipe, Selector, Stage, validated
+from personalign.methods.recipe_checks import check_common, check_mini
 from personalign.methods.selecting import Calibration
 from personalign.methods.stages import stage_settings, stage_trees
 from personalign.methods.step_run import StepRun
@@ -111,21 +112,18 @@ def told_before_chat(
             f"the sessions are those of {len(people)} people{f': {names}' if names else ''}; give one person's, or name "
             "one with --person"
         )
-    read = read_people(people, settings, encoder=load_encoder(settings.encoder), extractor=None, seed=seed)
-    return _before_chat(read, settings, prompter).references
-
-
-def _before_chat(people: People, settings: Sessions, prompter: Prompter) -> Told:
-    told = told_to(people, settings, Dialogue("chat", (), ()))
-    return told.fitting(prompter, room=prompter.settings.budget // CHAT_SHARE)
+    # The others are told to nobody; comparing each with each would take long.
+    latest = [Person(people[0].name, people[0].sessions[-settings.references :])]
+    read = read_people(latest, settings, encoder=load_encoder(settings.encoder), extractor=None, seed=seed)
+    told = told_to(read, settings, Dialogue("chat", (), ()))
+    return told.fitting(prompter, room=prompter.settings.budget // CHAT_SHARE).references
 
 
 def learn_recipe(values: dict[str, Any]) -> LearnRecipe:
     """Raises PersonalignError for values that are not right."""
-    from personalign.methods.recipe_checks import check_common
-
     recipe = validated(LearnRecipe, values, source="learn")
     check_common(recipe, "learn")
+    check_mini(recipe, (), "learn")
     return recipe
 
 
@@ -152,6 +150,7 @@ class LearnRun(StepRun[LearnRecipe]):
             "seed": recipe.seed,
             "stage": recipe.stages.stage1.model_dump(),
             "sessions": recipe.sessions.model_dump(),
+            "extractor": extractor_fingerprint(recipe.sessions.extractor),
         }
         return [
             Step("data", "Sessions", (), read, self._data),
@@ -180,8 +179,9 @@ class LearnRun(StepRun[LearnRecipe]):
         prompter, stage = self.prompter(), self.recipe.stages.stage1
         people, asked = self._people(), self.recipe.sessions
         told = told_in_training(people, asked, seed=self.recipe.seed) or _alone(people.people[0])
+        told = [item.fitting(prompter) for item in told]
         examples: list[Example] = mutual_supervised_learning(
-            [item.fitting(prompter).remembered() for item in told], prompter, dropped=dropped, every_turn=True
+            [item.remembered() for item in told], prompter, dropped=dropped, every_turn=True
         )
         if not examples:
             raise PersonalignError(
@@ -197,18 +197,21 @@ class LearnRun(StepRun[LearnRecipe]):
         return record
 
     def _published(self) -> dict[str, Any]:
-        told = _before_chat(self._people(), self.recipe.sessions, self.prompter())
+        told = told_before_chat(
+            self.parts()["train"], self.prompter(), self.recipe.sessions, seed=self.recipe.seed
+        )
         self._models.publish(
             "stage1",
             self.folder / "model",
             calibration=Calibration(0.0, 0.0),
             chosen_by=Selector(),
             examples=(),
-            sessions=told.references,
+            sessions=told,
+            remembers=self.recipe.sessions,
         )
         if self._ranks.main:
             write_text(self.folder / "README.md", _card(self.recipe))
-        return {"told": [session.id for session in told.references]}
+        return {"told": [session.id for session in told]}
 
     def _people(self) -> People:
         if self._read is None:

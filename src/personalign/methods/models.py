@@ -18,7 +18,16 @@ from personalign.methods.pretraining import (
     pretrain,
     pretraining_examples,
 )
-from personalign.methods.recipe import Backbone, Decoding, Language, RunRecipe, Scratch, Selector, Stage
+from personalign.methods.recipe import (
+    Backbone,
+    Decoding,
+    Language,
+    RunRecipe,
+    Scratch,
+    Section,
+    Selector,
+    Stage,
+)
 from personalign.methods.selecting import Calibration
 from personalign.methods.steps import Reporter
 from personalign.methods.trained_selector import SELECTOR_FILES
@@ -136,9 +145,11 @@ class ModelStore:
         examples: Sequence[Sequence[str]] = (),
         selector: Path | None = None,
         sessions: Sequence[Dialogue] = (),
+        remembers: Section | None = None,
     ) -> None:
         """The run's own model, with what inference needs beside it: its card, the files of a trained
-        selector, and the sessions of its person. `examples` are personas to begin a chat with."""
+        selector, and the sessions of its person. `examples` are personas to begin a chat with;
+        `remembers`: how a model of IDL is told sessions."""
         if not self._ranks.main:
             return
         loaded = self.open(stage)
@@ -158,6 +169,7 @@ class ModelStore:
                     selector=chosen_by,
                     decoding=recipe.decoding,
                     examples=examples,
+                    remembers=remembers,
                 ),
             )
 
@@ -206,6 +218,7 @@ def published_card(
     selector: Selector,
     decoding: Decoding,
     examples: Sequence[Sequence[str]],
+    remembers: Section | None = None,
 ) -> dict[str, Any]:
     """What stands in `personalign.json` beside a model: all that inference needs to know."""
     return {
@@ -215,6 +228,7 @@ def published_card(
         "selector": selector.model_dump(),
         "decoding": decoding.model_dump(),
         "examples": examples,
+        **({} if remembers is None else {"remembers": remembers.model_dump()}),
     }
 
 

@@ -1,7 +1,7 @@
 """Opening a model for use: a run, a published model, or any causal language model."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from personalign.data.formats import read_dialogues
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Selection
 from personalign.errors import PersonalignError
+from personalign.methods.idl_recipe import Sessions
 from personalign.methods.models import CARD, SESSIONS
 from personalign.methods.recipe import PRETRAIN, Decoding, Selector
 from personalign.methods.selectors import open_scorer
@@ -31,7 +32,7 @@ class Model:
     """A model with everything that its prompts, its selection and its decoding need.
 
     `examples` are personas to begin a chat with; `sessions` are told before it, of the person whom the model learnt;
-    `source` is what was opened.
+    `remembers` says how sessions are told; `source` is what was opened.
     """
 
     source: str
@@ -41,6 +42,7 @@ class Model:
     decoding: DecodingSettings
     examples: tuple[tuple[str, ...], ...] = ()
     sessions: tuple[Dialogue, ...] = ()
+    remembers: Sessions = field(default_factory=Sessions)
 
 
 class _Card(BaseModel):
@@ -55,6 +57,7 @@ class _Card(BaseModel):
     selector: Selector
     decoding: Decoding
     examples: tuple[tuple[str, ...], ...] = ()
+    remembers: Sessions | None = None
 
 
 def open_model(source: str | Path, *, device: str = "auto", dtype: Dtype = "auto", seed: int = 0) -> Model:
@@ -98,6 +101,7 @@ def open_model(source: str | Path, *, device: str = "auto", dtype: Dtype = "auto
         ),
         decoding=DecodingSettings(**card.decoding.model_dump(exclude={"engine"}), seed=seed),
         examples=card.examples,
+        remembers=card.remembers or Sessions(),
         sessions=tuple(read_dialogues(str(path.with_name(SESSIONS))))
         if path.with_name(SESSIONS).is_file()
         else (),

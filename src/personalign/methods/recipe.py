@@ -29,6 +29,8 @@ AnySection = TypeVar("AnySection", bound=Section)
 
 PRETRAIN = "pretrain"
 """The method of recipes that train a backbone, which are a kind of their own."""
+ORACLE = "oracle"
+"""The judge, and the extractor, that know the synthetic corpus alone."""
 IDL = "idl"
 """The method of recipes that learn people from their sessions."""
 
@@ -183,6 +185,13 @@ class AlignStage(Stage):
     beta: Above0 = 0.1
     sft_weight: AtLeast0 = 0.0
     only_labelled: bool = False
+
+
+class CriterionStage(AlignStage):
+    """DPOC. `penalty` 2 outside the sigmoid is the paper's (IDL), 0.5 inside it the release's."""
+
+    penalty: AtLeast0 = 2.0
+    penalty_in: Literal["outside", "inside"] = "outside"
 
 
 class BackboneStages(Section):

@@ -78,7 +78,14 @@ class FinishedRun:
     def titles(self) -> dict[str, str]:
         """Title and file name of every system that answered the test turns; the other parts are other turns."""
         systems: Sequence[System | IdlSystem] = (
-            idl_systems(self.recipe) if isinstance(self.recipe, IdlRecipe) else compared_systems(self.recipe)
+            compared_systems(self.recipe)
+            if isinstance(self.recipe, Recipe)
+            else [
+                # Clusters are compared on some of the turns alone.
+                system
+                for system in idl_systems(self.recipe)
+                if system.clusters is None
+            ]
         )
         return {system.title: system.name for system in systems if system.part == "test"}
 
@@ -227,7 +234,7 @@ def attention_section(runs: Sequence[FinishedRun]) -> Section:
     """What is looked at in the sessions (IDL, Figure 5), of the first run that has it."""
     for run in runs:
         path = run.folder / "attention.html"
-        if path.is_file():
+        if isinstance(run.recipe, IdlRecipe) and run.recipe.compared.attention and path.is_file():
             return Section("Attention", [path.read_text(encoding="utf-8")])
     return Section("Attention", [])
 

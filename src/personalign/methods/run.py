@@ -313,10 +313,7 @@ class PalRun(StepRun[Recipe]):
         trees = stage_trees(examples, stage)
         record: dict[str, Any] = {"trees": asdict(statistics(trees)), "dropped": dict(dropped.counts)}
         if settings.objective == "dpo":
-            mine = pal.with_reference(loaded, self._ranks.share(trees), budget=INFERENCE_BUDGET)
-            trees = self._ranks.merged(mine)
-            record["largest_log_ratio"] = pal.check_reference(loaded, trees, budget=stage.token_budget)
-            self._say_log_ratio(record["largest_log_ratio"], loaded)
+            trees, record["largest_log_ratio"] = self._with_reference(loaded, trees, stage)
             self._held_out = self._held_out_trees(loaded)
             record["start"] = self._held_out_pairs(loaded)
         record |= self._fit(
@@ -332,13 +329,6 @@ class PalRun(StepRun[Recipe]):
             record["end"] = self._held_out_pairs(loaded)
         self._store(name, loaded)
         return record
-
-    def _say_log_ratio(self, largest: float, loaded: LoadedModel) -> None:
-        if loaded.precision.autocast:
-            bound = pal.LARGEST_LOG_RATIO[loaded.precision.dtype]
-            self._reporter.say(
-                f"Log-ratios before the first step: {largest:.2g} per token at most (bound {bound:g})"
-            )
 
     def _selection(self, system: System, loaded: LoadedModel) -> tuple[Selection, dict[str, Any]]:
         if system.strategy == "predicted":

@@ -6,7 +6,7 @@ from dataclasses import replace
 from personalign.errors import PersonalignError
 from personalign.methods import pal
 from personalign.methods.parts import Parts
-from personalign.methods.recipe import AlignStage, Recipe, Stage
+from personalign.methods.recipe import AlignStage, CriterionStage, Recipe, Stage
 from personalign.models import LoadedModel
 from personalign.prompts import Prompter
 from personalign.training.examples import Example, GrownTree, grow, one_per_example
@@ -103,4 +103,6 @@ def stage_settings(
     )
     if isinstance(stage, AlignStage):
         settings = replace(settings, beta=stage.beta, sft_weight=stage.sft_weight)
+    if isinstance(stage, CriterionStage):
+        settings = replace(settings, penalty=stage.penalty, penalty_in=stage.penalty_in)
     return settings

@@ -14,6 +14,7 @@ from personalign.data.dialogue import Dialogue
 from personalign.decoding.generation import DecodingSettings
 from personalign.errors import PersonalignError
 from personalign.evaluation.judge import Judge, SharedJudge
+from personalign.methods import pal
 from personalign.methods.judges import find_judge, open_judge, with_cache
 from personalign.methods.models import ModelStore
 from personalign.methods.parts import TRIMMED, Parts, fingerprint, read_parts, trimmed_turns, write_parts
@@ -220,6 +221,20 @@ class StepRun(ABC, Generic[AnyRecipe]):
             "training_seconds": round(result.seconds, 2),
             "best_step": result.best_step,
         }
+
+    def _with_reference(
+        self, loaded: LoadedModel, trees: Sequence[GrownTree], stage: Stage
+    ) -> tuple[list[GrownTree], float]:
+        """The trees under the model as it is now, which alignment starts from, and how far a second look is off."""
+        mine = pal.with_reference(loaded, self._ranks.share(trees), budget=INFERENCE_BUDGET)
+        scored = self._ranks.merged(mine)
+        largest = pal.check_reference(loaded, scored, budget=stage.token_budget)
+        if loaded.precision.autocast:
+            bound = pal.LARGEST_LOG_RATIO[loaded.precision.dtype]
+            self._reporter.say(
+                f"Log-ratios before the first step: {largest:.2g} per token at most (bound {bound:g})"
+            )
+        return scored, largest
 
     def _store(self, name: str, loaded: LoadedModel) -> None:
         self._models.save(name, loaded)
