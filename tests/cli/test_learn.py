@@ -1,6 +1,7 @@
 """From exported chats of three programs, in English and Chinese, to a model that chats."""
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -14,7 +15,9 @@ from typer.testing import CliRunner
 
 from personalign.cli.main import app
 from personalign.data.formats import read_dialogues
+from personalign.methods.learn import LearnRun
 from personalign.methods.opening import open_model
+from personalign.methods.steps import Interrupted
 
 Said = tuple[datetime, str, str]
 Writer = Callable[[Path, Sequence[Said]], Path]
@@ -201,3 +204,74 @@ def test_a_hundred_thousand_messages_are_ready_to_be_learnt_in_a_minute(tmp_path
     # What is learnt from is the end of it.
     assert read_dialogues(str(tmp_path / "made" / "sessions.jsonl"))[-1].messages[-1].content == "i am 99999"
     assert steps["data"]["train"]["dialogues"] == 200
+
+
+def test_an_interrupted_learning_goes_on_as_it_was_begun(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = whatsapp(tmp_path / "chat.txt", told(ENGLISH))
+
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise Interrupted("stage1")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LearnRun, "_fit", stopped)
+        output = learn(export, "Ana", tmp_path / "made", model, "--strike", "1", code=130)
+    [command] = [line.strip() for line in output.splitlines() if line.strip().endswith("--resume")]
+    words = shlex.split(command)[1:]
+    result = CliRunner().invoke(app, [*words, "--json"])
+    assert result.exit_code == 0, result.output
+    # The model and the steps that the first command named, and what it struck.
+    assert as_json(result.output)["steps"]["stage1"]["steps"] == 2
+    assert "dog" not in (tmp_path / "made" / "sessions.jsonl").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--silence", "1e12"], "--silence is 1e+12; write a number of hours above 0"),
+        (["--silence", "nan"], "--silence is nan"),
+        (["--learning-rate", "0"], "stages.stage1.learning_rate"),
+    ],
+)
+def test_mistakes_leave_no_folder(tmp_path: Path, model: Path, more: list[str], message: str) -> None:
+    export = whatsapp(tmp_path / "chat.txt", told(ENGLISH))
+    output = learn(export, "Ana", tmp_path / "made", model, *more, code=1)
+    assert message in output
+    assert not (tmp_path / "made").exists()
+
+
+def test_the_mini_does_not_learn_chinese(tmp_path: Path) -> None:
+    export = whatsapp(tmp_path / "chat.txt", told(CHINESE))
+    output = learn(export, "小红", tmp_path / "made", Path("personalign-mini"), code=1)
+    assert "personalign-mini knows English alone" in output
+
+
+def test_what_is_lost_of_an_export_is_said(tmp_path: Path, model: Path) -> None:
+    export = whatsapp(tmp_path / "chat.txt", told(ENGLISH))
+    output = learn(export, "Ana", tmp_path / "made", model)
+    assert "1 system messages: left out" in output
+    assert "media without text: left out" in output
+
+
+def test_a_chat_is_told_anybodys_sessions(tmp_path: Path, model: Path) -> None:
+    imported = tmp_path / "sessions.jsonl"
+    export = whatsapp(tmp_path / "chat.txt", told(ENGLISH, days=9))
+    assert (
+        CliRunner().invoke(app, ["data", "import", str(export), str(imported), "--person", "Ana"]).exit_code
+        == 0
+    )
+    learn(export, "Ana", tmp_path / "made", model)
+
+    def chat(*more: str, code: int = 0, typed: str = "hello\n") -> str:
+        result = CliRunner().invoke(app, ["chat", str(tmp_path / "made"), *more], input=typed)
+        assert result.exit_code == code, result.output
+        return result.output
+
+    assert "earlier sessions of Ana" in chat("--sessions", str(imported), "--person", "Ana")
+    assert "nobody here is called 'Eve'" in chat("--sessions", str(imported), "--person", "Eve", code=1)
+    assert "give them with --sessions FILE" in chat("--person", "Ana", code=1)
+    assert "give one of the two" in chat("--sessions", str(imported), "--line", "i have a dog .", code=1)
+    # A persona that is given stands in for the sessions that came along.
+    assert "Its persona:" in chat("--line", "i have a dog .")
+    assert "who is told sessions is told no persona" in chat(typed="/persona i have a dog .\n")
