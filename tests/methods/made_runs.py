@@ -121,6 +121,20 @@ SHRUNKEN = {
 }
 
 
+# And idl-quickstart.
+SMALL_IDL = [
+    "data.synthetic={train: 4, align: 4, test: 2, sessions: 6, exchanges: 2}",
+    "backbone={scratch: {shape: llama, width: 16, layers: 1, heads: 2}, dtype: float32}",
+    "prompts={max_tokens: 300, reserve: 20}",
+    *(f"stages.{stage}.steps=3" for stage in ("finetuning", "gold", "stage1", "stage2")),
+    *(f"stages.{stage}.save_every=1" for stage in ("finetuning", "gold", "stage1", "stage2")),
+    "stages.stage2.batch_examples=4",
+    "decoding.max_new_tokens=4",
+    "compared={sessions: [1], out_of_cluster: true, attention: 2}",
+    "evaluation.bootstrap=10",
+]
+
+
 def shrunken(**changes: Any) -> list[str]:
     """Arguments of `--set`; keys of `changes` are written with two underscores for a dot."""
     values = SHRUNKEN | {key.replace("__", "."): value for key, value in changes.items()}

@@ -6,29 +6,31 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from tests.methods.made_runs import SilentReporter, shrunken
+from tests.methods.made_runs import SMALL_IDL, SilentReporter, shrunken
 from tests.training.made_ranks import on_ranks
 
 from personalign._ranks import ALONE, find_ranks
-from personalign.methods.run import PalRun
-from personalign.methods.shipped import load_recipe
+from personalign.methods.runs import make_run
+from personalign.methods.shipped import load_run_recipe
 
+PAL, IDL = "quickstart-scratch", "idl-quickstart"
 KINDS = {
-    "full": shrunken(stages__stage2__evaluate_every=2, stages__stage1__save_every=2),
-    "lora": shrunken(backbone__lora__r=2, stages__finetuning="null"),
+    "full": (PAL, shrunken(stages__stage2__evaluate_every=2, stages__stage1__save_every=2)),
+    "lora": (PAL, shrunken(backbone__lora__r=2, stages__finetuning="null")),
+    "idl": (IDL, SMALL_IDL),
 }
 
 
-def run(assignments: list[str], folder: Path) -> None:
-    ranks = find_ranks()
-    recipe = load_recipe("quickstart-scratch", assignments)
-    PalRun(recipe, folder, reporter=SilentReporter(), ranks=ranks).run()
+def run(kind: str, folder: Path) -> None:
+    name, assignments = KINDS[kind]
+    recipe = load_run_recipe(name, assignments)
+    make_run(recipe, folder, reporter=SilentReporter(), ranks=find_ranks()).run()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_leave_what_one_does(tmp_path: Path, kind: str) -> None:
-    run(KINDS[kind], tmp_path / "one")
-    on_ranks(run, KINDS[kind], tmp_path / "two")
+    run(kind, tmp_path / "one")
+    on_ranks(run, kind, tmp_path / "two")
     files = [
         {str(path.relative_to(tmp_path / name)) for path in (tmp_path / name).rglob("*") if path.is_file()}
         for name in ("one", "two")
@@ -41,7 +43,7 @@ def test_two_processes_leave_what_one_does(tmp_path: Path, kind: str) -> None:
             assert first.keys() == second.keys()
             for name, value in first.items():
                 assert (value - second[name]).abs().max() < 1e-4, (path, name)
-        elif path.endswith("rejected.jsonl") or path.startswith("data/"):
+        elif path.endswith(("rejected.jsonl", "triples.jsonl")) or path.startswith("data/"):
             assert one.read_bytes() == two.read_bytes(), path
     for path in sorted(files[0]):
         if path.startswith("predictions/"):
