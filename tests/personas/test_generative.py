@@ -126,3 +126,10 @@ def test_a_model_learns_to_write_the_facts_of_each_sentence(tmp_path: Path) -> N
         (),
     ]
     assert extractor.triples([]) == []
+
+
+def test_of_a_very_long_sentence_the_beginning_is_read() -> None:
+    prompter = FactPrompter(train_bpe(["i like tea ."], vocab_size=280))
+    long, short = "i like tea . " * 100, ("i like tea . " * 100)[:300]
+    assert prompter.prompt([long, "tea"]) == prompter.prompt([short, "tea"])
+    assert prompter.prompt([long[:299]]) != prompter.prompt([long])

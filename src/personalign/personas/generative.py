@@ -16,6 +16,7 @@ _NOTHING = "<>"
 _CUE = "\nFacts:\n"
 _FACT = re.compile(r"<([^,<>]+), ([^,<>]+), ([^<>]+)>")
 _TOKENS_A_SENTENCE = 32
+_MOST_SIGNS = 300
 
 
 def written(triples: Sequence[Triple]) -> str:
@@ -46,8 +47,8 @@ class FactPrompter:
         self.end = end_of_text(tokenizer)
 
     def prompt(self, sentences: Sequence[str]) -> list[int]:
-        """The sentences, a line each, and the cue."""
-        said = "\n".join(map(one_line, sentences))
+        """The sentences, a line each, and the cue; of a very long one its beginning, so that all have room."""
+        said = "\n".join(one_line(sentence)[:_MOST_SIGNS] for sentence in sentences)
         return [*self._begin, *self._encoder.content(said), *self._encoder.structure(_CUE)]
 
     def target(self, facts: Sequence[Sequence[Triple]]) -> list[int]:
