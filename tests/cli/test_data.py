@@ -209,7 +209,7 @@ def test_import_writes_the_sessions_of_one_person(tmp_path: Path) -> None:
     chat.write_text(CHAT, encoding="utf-8")
     result = run("import", chat, target, "--person", "ben")
     assert "2 sessions of Ben with 2 replies, 2023-12-31 to 2024-01-01, from 5 messages" in result.stdout
-    assert "1 sessions with nothing by Ben, or by nobody else: not written" in result.stdout
+    assert "1 sessions with nothing by Ben, or by nobody else: left out" in result.stdout
     assert "1 media without text: left out" in result.stdout
     dialogues = read_dialogues(target)
     assert [dialogue.messages[-1].content for dialogue in dialogues] == ["one dog", "yes"]

@@ -13,8 +13,10 @@ import torch
 from tests.decoding.tiny_chat_models import chat_model
 from typer.testing import CliRunner
 
+from personalign.cli.learn import Strikes, read_strikes
 from personalign.cli.main import app
 from personalign.data.formats import read_dialogues
+from personalign.errors import PersonalignError
 from personalign.methods.learn import LearnRun
 from personalign.methods.opening import open_model
 from personalign.methods.steps import Interrupted
@@ -150,6 +152,15 @@ def test_what_is_struck_is_neither_learnt_nor_told(tmp_path: Path, model: Path) 
         text = (tmp_path / "second" / place).read_text(encoding="utf-8")
         assert "dog" not in text
         assert "baker" in text
+    # Who asks is asked about it in other words, and what still names it is said.
+    text = (tmp_path / "second" / "sessions.jsonl").read_text(encoding="utf-8")
+    assert "any pets" in text
+    assert "Words of these facts that other messages still have: dog" not in output
+    by_word = as_json(learn(export, "Ana", tmp_path / "word", model, "--strike-word", "Pets", "--json"))
+    assert (by_word["struck_words"], by_word["messages_left_out"]) == (["Pets"], 4)
+    text = (tmp_path / "word" / "sessions.jsonl").read_text(encoding="utf-8")
+    assert "pets" not in text
+    assert "dog" in text
     message = learn(export, "Ana", tmp_path / "third", model, "--strike", "99", code=1)
     assert f"--strike 99: there are {len(listed)} facts" in message
     assert not (tmp_path / "third").exists()
@@ -169,8 +180,9 @@ def test_it_goes_on_where_it_was_left(tmp_path: Path, model: Path) -> None:
     (tmp_path / "made" / "steps" / "model.json").unlink()
     learn(export, "Ana", tmp_path / "made", model, "--resume")
     assert weights.stat().st_mtime_ns > before
-    assert "--resume goes on with a folder that was begun" in learn(
-        export, "Ana", tmp_path / "other", model, "--resume", code=1
+    assert "nothing was begun there" in learn(export, "Ana", tmp_path / "other", model, "--resume", code=1)
+    assert "nothing can be struck any more" in learn(
+        export, "Ana", tmp_path / "made", model, "--resume", "--strike", "1", code=1
     )
 
 
@@ -244,7 +256,55 @@ def test_mistakes_leave_no_folder(tmp_path: Path, model: Path, more: list[str], 
 def test_the_mini_does_not_learn_chinese(tmp_path: Path) -> None:
     export = whatsapp(tmp_path / "chat.txt", told(CHINESE))
     output = learn(export, "小红", tmp_path / "made", Path("personalign-mini"), code=1)
-    assert "personalign-mini knows English alone" in output
+    assert "personalign-mini knows English alone; name a model with --model" in output
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_model_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
+    export = whatsapp(tmp_path / "chat.txt", told(ENGLISH))
+    output = learn(export, "Ana", tmp_path / "made", tmp_path / "gpt9000", code=1)
+    assert "gpt9000" in output
+    assert not (tmp_path / "made").exists()
+
+
+def test_where_nobody_can_be_asked_nothing_is_learnt_unasked(tmp_path: Path, model: Path) -> None:
+    export = whatsapp(tmp_path / "chat.txt", told(ENGLISH))
+    words = ["learn", str(export), "--person", "Ana", "--out", str(tmp_path / "made"), "--model", str(model)]
+    result = CliRunner().invoke(app, words)
+    assert (result.exit_code, (tmp_path / "made").exists()) == (1, False)
+    assert "nobody can be asked here" in result.output
+
+
+@pytest.mark.parametrize(
+    ("typed", "numbers", "words"),
+    [
+        ("", [], []),
+        ("none", [], []),
+        ("3", [3], []),
+        ("1, 4-6;2", [1, 4, 5, 6, 2], []),
+        ("2 diabetes", [2], ["diabetes"]),
+        ("糖尿病", [], ["糖尿病"]),
+    ],
+)
+def test_what_is_typed_is_read(typed: str, numbers: list[int], words: list[str]) -> None:
+    assert read_strikes(typed, facts=6) == Strikes(numbers, words)
+
+
+@pytest.mark.parametrize("typed", ["7", "0", "2-9", "5-3"])
+def test_numbers_of_no_fact_are_refused(typed: str) -> None:
+    with pytest.raises(PersonalignError, match="the facts have the numbers 1 to 6"):
+        read_strikes(typed, facts=6)
+
+
+def test_the_latest_session_says_when_to_stop(tmp_path: Path, model: Path) -> None:
+    export = whatsapp(tmp_path / "chat.txt", told(ENGLISH, days=9))
+    learn(export, "Ana", tmp_path / "made", model)
+    rows = (tmp_path / "made" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert any("validation" in json.loads(row) for row in rows)
+    # Too few to spare one.
+    learn(whatsapp(tmp_path / "few.txt", told(ENGLISH, days=3)), "Ana", tmp_path / "few", model)
+    rows = (tmp_path / "few" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert not any("validation" in json.loads(row) for row in rows)
 
 
 def test_what_is_lost_of_an_export_is_said(tmp_path: Path, model: Path) -> None:
@@ -274,4 +334,4 @@ def test_a_chat_is_told_anybodys_sessions(tmp_path: Path, model: Path) -> None:
     assert "give one of the two" in chat("--sessions", str(imported), "--line", "i have a dog .", code=1)
     # A persona that is given stands in for the sessions that came along.
     assert "Its persona:" in chat("--line", "i have a dog .")
-    assert "who is told sessions is told no persona" in chat(typed="/persona i have a dog .\n")
+    assert "this model is told somebody's sessions, and no persona" in chat(typed="/persona i have a dog .\n")

@@ -20,7 +20,8 @@ from personalign.cli.main import app
 from personalign.data.formats import read_dialogues
 from personalign.evaluation.metrics import METRICS
 from personalign.methods import pretraining as pretraining_module
-from personalign.methods import run as run_module
+from personalign.methods import run as pal_module
+from personalign.methods import step_run as run_module
 from personalign.methods.shipped import shipped_recipes
 from personalign.prompts import Prompter, PromptSettings
 from personalign.training.trainer import train_stage
@@ -364,7 +365,7 @@ def test_ctrl_c_outside_training_says_how_to_go_on(tmp_path: Path, monkeypatch: 
     def stopped(*arguments: Any, **rest: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "label_parts", stopped)
+    monkeypatch.setattr(pal_module, "label_parts", stopped)
     folder = tmp_path / "my run"
     result = personalign("quickstart", "--out", folder, "--set", "decoding.beams=2", "--json")
     assert result.exit_code == 130

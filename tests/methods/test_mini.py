@@ -13,7 +13,7 @@ from tests.methods.made_runs import SilentReporter
 from personalign import load, reply, select
 from personalign._mini import MINI, shipped_model
 from personalign.api import Model
-from personalign.methods import run as run_module
+from personalign.methods import step_run as run_module
 from personalign.methods.pretrain_recipe import parse_pretrain_recipe
 from personalign.methods.run import PalRun
 from personalign.methods.shipped import load_pretrain_recipe, load_recipe

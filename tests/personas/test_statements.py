@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personalign.personas.statements import Statements
+from personalign.personas.statements import Statements, content_words, has_word
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,23 @@ def test_what_somebody_says_of_themselves(text: str, said: list[str]) -> None:
 def test_every_statement_stands_in_its_text(texts: list[str]) -> None:
     for text, facts in zip(texts, Statements().triples(texts), strict=True):
         assert all(fact.object in " ".join(text.split()) for fact in facts)
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "found"),
+    [
+        ("I have Diabetes.", "diabetes", True),
+        ("prediabetes", "diabetes", False),
+        ("room 42 !", "42", True),
+        ("我有糖尿病。", "糖尿病", True),
+        ("it is (me)", "me", True),
+        ("a.b", "b", True),
+    ],
+)
+def test_words_are_found_whole(text: str, word: str, found: bool) -> None:
+    assert has_word(text, word) == found
+
+
+def test_words_that_tell_something() -> None:
+    assert content_words("I have two dogs , and my DOGS like it") == ["dogs"]
+    assert content_words("我有一只狗") == ["只", "狗"]

@@ -140,8 +140,8 @@ class Conversation:
     # Commands ---------------------------------------------------------------------------------------------
 
     def _persona(self, text: str) -> None:
-        if text and self._told:
-            raise PersonalignError("who is told sessions is told no persona; start another chat with --line")
+        if self._told:
+            raise PersonalignError("this model is told somebody's sessions, and no persona")
         if text:
             path = Path(text)
             suffix_of_file = path.suffix in (".txt", ".json", ".jsonl")

@@ -147,12 +147,20 @@ def _sessions(path: Path | None, person: str | None) -> list["Dialogue"]:
     from personalign.data.formats import read_dialogues
     from personalign.data.people import people_of
 
-    read = read_dialogues(str(path))
+    try:
+        read = read_dialogues(str(path))
+    except PersonalignError as error:
+        raise PersonalignError(
+            f"{error}\n--sessions takes dialogues; of a chat that was exported, `personalign data import` makes them"
+        ) from None
     if person is None:
         return read
     found = next((item for item in people_of(read) if item.name == person), None)
     if found is None:
-        raise PersonalignError(f"{path}: nobody here is called '{person}'; write a name as the file does")
+        names = ", ".join(item.name for item in people_of(read)[:8])
+        raise PersonalignError(
+            f"{path}: nobody here is called '{person}'; write one of: {names or 'nobody is named'}"
+        )
     return list(found.sessions)
 
 

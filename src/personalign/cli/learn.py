@@ -1,6 +1,8 @@
 """`personalign learn`: from somebody's exported chat to a model that talks like them."""
 
+import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +31,7 @@ from personalign.methods.recipe import read_recipe, recipe_yaml
 
 _SHOWN_FACTS = 40
 _CHINESE = 0.2
+FEW_SESSIONS = 5
 
 
 def learn(
@@ -46,6 +49,10 @@ def learn(
     ] = None,
     strike: Annotated[
         list[int] | None, typer.Option(help="Number of a fact that is not to be learnt. May be repeated.")
+    ] = None,
+    strike_word: Annotated[
+        list[str] | None,
+        typer.Option(help="A word; no message that has it is learnt, whoever wrote it. May be repeated."),
     ] = None,
     all_facts: Annotated[
         bool, typer.Option("--all-facts", help="List every fact, not the first forty.")
@@ -79,7 +86,14 @@ def learn(
     found: dict[str, Any] = {}
     if resume:
         if out is None or not (out / SESSIONS).is_file():
-            raise PersonalignError("--resume goes on with a folder that was begun; name it with --out")
+            raise PersonalignError(
+                f"{out or '--resume'}: nothing was begun there; name with --out the folder to go on with"
+            )
+        if strike or strike_word:
+            raise PersonalignError(
+                f"--resume goes on with what {out} was begun with, so nothing can be struck any more; learn anew into "
+                "another folder"
+            )
         # As it was begun, whatever else this command says.
         folder, recipe = out, learn_recipe(read_recipe(out / "recipe.yaml"))
     else:
@@ -87,12 +101,17 @@ def learn(
             export, person, silence, format=format, chat=chat, date_order=date_order, column=column
         )
         folder = out or Path("runs") / f"learn-{_slug(read.person)}"
-        if any((folder / "steps").glob("*.json")):
+        if (folder / "steps" / "stage1.json").is_file():
             raise PersonalignError(
                 f"{folder} has learnt somebody already; add --resume --out {folder} to go on, or name another folder "
                 "with --out"
             )
         sessions = list(read.dialogues)[-latest:]
+        if not (yes or strike or strike_word or sys.stdin.isatty()):
+            raise PersonalignError(
+                "nobody can be asked here which facts are not to be learnt; add --yes to learn all of them, or --strike"
+            )
+        _check_model(model, _language(sessions))
         recipe = learn_recipe(
             _values(
                 folder.name,
@@ -114,8 +133,17 @@ def learn(
             markup=False,
             soft_wrap=True,
         )
+        if len(sessions) < FEW_SESSIONS:
+            console.print(
+                f"That is little to learn from. Sessions end where nobody writes for {silence:g} hours; --silence takes "
+                "another number",
+                soft_wrap=True,
+            )
+        if person != read.person:
+            console.print(f"'{person}' is read as {read.person}", markup=False)
         ask = not yes and sys.stdin.isatty()
-        kept, found = _struck(sessions, extractor, strike or [], ask=ask, every=all_facts)
+        strikes = Strikes(strike or [], strike_word or [])
+        kept, found = _struck(sessions, extractor, strikes, ask=ask, every=all_facts)
     _output.quieten()
     if kept is not None:
         write_text(folder / "recipe.yaml", recipe_yaml(recipe))
@@ -130,6 +158,10 @@ def learn(
         markup=False,
         soft_wrap=True,
     )
+    if not told:
+        console.print(
+            "No session of theirs fits into a chat's prompt: a chat begins with nothing", soft_wrap=True
+        )
     console.print(f"Talk to it: {_output.program()} chat {folder}", markup=False, soft_wrap=True)
     if json:
         _output.emit_json({"folder": folder, "steps": records, **found})
@@ -168,18 +200,41 @@ def _values(
                 "schedule": "linear",
                 "max_grad_norm": 1.0,
                 "save_every": 20,
+                # On the latest session, where there are enough to hold it out.
+                "evaluate_every": min(10, steps),
+                "patience": 2,
             }
         },
         "decoding": {"max_new_tokens": 40},
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Strikes:
+    """What is not to be learnt: facts by their numbers, and words."""
+
+    numbers: list[int]
+    words: list[str]
+
+
+def _check_model(model: str, language: str) -> None:
+    """Before anybody has gone through a list of facts."""
+    from personalign._mini import MINI, is_mini, shipped_model
+    from personalign.models import load_tokenizer
+
+    if is_mini(model) and language != "en":
+        raise PersonalignError(
+            f"the chat is Chinese, and {MINI} knows English alone; name a model with --model"
+        )
+    load_tokenizer(str(shipped_model(model)))
+
+
 def _struck(
-    sessions: list[Dialogue], extractor: Path | None, strike: list[int], *, ask: bool, every: bool
+    sessions: list[Dialogue], extractor: Path | None, strikes: Strikes, *, ask: bool, every: bool
 ) -> tuple[list[Dialogue], dict[str, Any]]:
-    """Show the facts with their sentences; the sessions without those that are struck."""
+    """Show the facts with their sentences; the sessions without what is struck."""
     from personalign.methods.extractors import open_extractor
-    from personalign.methods.learn import facts_of, without_facts
+    from personalign.methods.learn import facts_of, mentions, without_facts
     from personalign.personas.statements import Statements
 
     language = _language(sessions)
@@ -189,40 +244,70 @@ def _struck(
     facts = facts_of(sessions, finder)
     console = _output.output_console()
     console.print(f"{len(facts):,} facts, found as {finder.name}:", markup=False, soft_wrap=True)
-    shown = facts if every else facts[:_SHOWN_FACTS]
+    # Who is asked must see all.
+    shown = facts if every or ask else facts[:_SHOWN_FACTS]
     for number, found in enumerate(shown, start=1):
-        said = " ".join(found.text.split())
         subject, relation, thing = found.fact
-        line = said if relation == "say" else f"{subject} {relation} {thing}: {said}"
+        line = thing if relation == "say" else f"{subject} {relation} {thing}: {' '.join(found.text.split())}"
         console.print(f"  {number:3} {line[:160]}", markup=False, soft_wrap=True)
     if len(facts) > len(shown):
         console.print(f"  ... and {len(facts) - len(shown):,} more (--all-facts)", markup=False)
-    numbers = list(strike)
-    if ask and facts:
-        answer = typer.prompt("Strike which? Numbers, or nothing", default="", show_default=False)
-        numbers += [_number(word) for word in answer.replace(",", " ").split()]
-    if wrong := [number for number in numbers if not 1 <= number <= len(facts)]:
+    if wrong := [number for number in strikes.numbers if not 1 <= number <= len(facts)]:
         raise PersonalignError(
             f"--strike {wrong[0]}: there are {len(facts)} facts; write a number of the list"
         )
+    numbers, words = list(strikes.numbers), list(strikes.words)
+    if ask:
+        more = _asked(len(facts))
+        numbers, words = [*numbers, *more.numbers], [*words, *more.words]
     kept, gone = sessions, 0
-    if numbers:
-        kept, gone = without_facts(sessions, [facts[number - 1].fact for number in numbers], finder)
+    if numbers or words:
+        chosen = [facts[number - 1].fact for number in numbers]
+        kept, gone = without_facts(sessions, chosen, finder, words=words)
         console.print(f"{gone} messages left out, which state what was struck", markup=False)
+        if left := mentions(kept, chosen):
+            named = ", ".join(f"{word} ({count})" for word, count in left.items())
+            console.print(
+                f"Words of these facts that other messages still have: {named}. They are learnt; --strike-word WORD "
+                "leaves out every message with a word",
+                markup=False,
+                soft_wrap=True,
+            )
     if not kept:
         raise PersonalignError("nothing is left to learn from; strike less")
     listed = [
         {"number": number, "fact": list(item.fact), "text": item.text, "session": sessions[item.session].id}
         for number, item in enumerate(facts, start=1)
     ]
-    return kept, {"facts": listed, "struck": numbers, "messages_left_out": gone}
+    return kept, {"facts": listed, "struck": numbers, "struck_words": words, "messages_left_out": gone}
 
 
-def _number(word: str) -> int:
-    try:
-        return int(word)
-    except ValueError:
-        raise PersonalignError(f"'{word}' is no number of the list; write numbers, as in 3 7") from None
+def _asked(facts: int) -> Strikes:
+    """Until what is typed can be read: numbers, ranges of them, words, or nothing."""
+    while True:
+        try:
+            answer = input("Strike which? Numbers (3 7-9), words that no message may have, or nothing: ")
+        except EOFError:
+            return Strikes([], [])
+        try:
+            return read_strikes(answer, facts=facts)
+        except PersonalignError as error:
+            _output.message_console().print(f"{error}", markup=False)
+
+
+def read_strikes(text: str, *, facts: int) -> Strikes:
+    """Raises PersonalignError for a number that no fact has."""
+    numbers: list[int] = []
+    words: list[str] = []
+    for part in re.split(r"[\s,;]+", text.strip()):
+        if match := re.fullmatch(r"(\d+)(?:-(\d+))?", part):
+            first, last = int(match[1]), int(match[2] or match[1])
+            if not 1 <= first <= last <= facts:
+                raise PersonalignError(f"{part}: the facts have the numbers 1 to {facts}")
+            numbers += range(first, last + 1)
+        elif part and part.lower() not in ("none", "nothing", "no"):
+            words.append(part)
+    return Strikes(numbers, words)
 
 
 def _language(sessions: list[Dialogue]) -> str:

@@ -1,6 +1,5 @@
 """What a model looks at in the sessions that it is told, while it replies (IDL, appendix A.5 and Figure 5)."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -12,69 +11,10 @@ import torch
 
 from personalign.methods.idl_sessions import Told
 from personalign.models import LoadedModel
+from personalign.personas.statements import WORD, content_words
 from personalign.prompts import UNSELECTED, Prompter
 
 TOP = 100
-_WORD = re.compile(r"[^\W\d_]{3,}|[\u4e00-\u9fff]", re.UNICODE)
-# Words of profiles that say nothing of anybody.
-_EMPTY = frozenset(
-    [
-        "the",
-        "and",
-        "for",
-        "are",
-        "was",
-        "were",
-        "has",
-        "have",
-        "had",
-        "not",
-        "but",
-        "you",
-        "your",
-        "his",
-        "her",
-        "its",
-        "our",
-        "their",
-        "they",
-        "them",
-        "with",
-        "from",
-        "that",
-        "this",
-        "there",
-        "who",
-        "what",
-        "when",
-        "how",
-        "all",
-        "any",
-        "can",
-        "will",
-        "would",
-        "been",
-        "being",
-        "like",
-        "love",
-        "very",
-        "really",
-        "most",
-        "more",
-        "some",
-        "also",
-        "just",
-        "because",
-        "about",
-        "into",
-        "out",
-        "over",
-        "than",
-        "too",
-        "one",
-        "two",
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +87,10 @@ def _shared(one: Sequence[int], other: Sequence[int]) -> int:
 
 def of_profile(tokens: Sequence[str], persona: Sequence[str]) -> npt.NDArray[np.bool_]:
     """Which tokens overlap a word that the profile has, too."""
-    wanted = {word for line in persona for word in _WORD.findall(line.lower())} - _EMPTY
+    wanted = {word for line in persona for word in content_words(line)}
     ends = np.cumsum([len(token) for token in tokens])
     found = np.zeros(len(tokens), dtype=np.bool_)
-    for match in _WORD.finditer("".join(tokens).lower()):
+    for match in WORD.finditer("".join(tokens).lower()):
         if match.group() in wanted:
             first = int(np.searchsorted(ends, match.start(), side="right"))
             last = int(np.searchsorted(ends, match.end() - 1, side="right"))

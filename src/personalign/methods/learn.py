@@ -3,7 +3,7 @@
 sessions.jsonl -> data -> backbone -> stage1 -> model
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,15 +25,18 @@ from personalign.methods.recipe import BackboneStages, RunRecipe, Selector, Stag
 from personalign.methods.recipe_checks import check_common, check_mini
 from personalign.methods.selecting import Calibration
 from personalign.methods.stages import stage_settings, stage_trees
-from personalign.methods.step_run import StepRun
+from personalign.methods.step_run import INFERENCE_BUDGET, StepRun
 from personalign.methods.steps import Reporter, Step
+from personalign.models import LoadedModel
 from personalign.models.encoder import load_encoder
 from personalign.personas.extraction import Extractor, Triple
+from personalign.personas.statements import content_words, has_word
 from personalign.prompts import Prompter
-from personalign.training.examples import Example, statistics
+from personalign.training.examples import Example, grow, statistics
 
 # Of a chat's prompts a third is for the chat itself, before the oldest of what is told is left out.
 CHAT_SHARE = 3
+ENOUGH_TO_HOLD_OUT = 5
 
 
 class LearnStages(BackboneStages):
@@ -75,13 +78,18 @@ def facts_of(sessions: Sequence[Dialogue], extractor: Extractor) -> list[FoundFa
 
 
 def without_facts(
-    sessions: Sequence[Dialogue], struck: Iterable[Triple], extractor: Extractor
+    sessions: Sequence[Dialogue],
+    struck: Iterable[Triple],
+    extractor: Extractor,
+    *,
+    words: Iterable[str] = (),
 ) -> tuple[list[Dialogue], int]:
     """The sessions without every message of the person that states a struck fact, and how many messages went.
 
-    A session in which one side says nothing any more goes, too.
+    Of `words` every message goes that has one, whoever wrote it. A session in which one side says nothing any more goes,
+    too.
     """
-    unwanted = set(struck)
+    unwanted, taboo = set(struck), list(words)
     kept: list[Dialogue] = []
     gone = 0
     for session in sessions:
@@ -91,11 +99,24 @@ def without_facts(
             for turn, facts in zip(session.reply_indices(), extractor.triples(texts), strict=True)
             if unwanted & set(facts)
         }
+        stating |= {
+            at
+            for at, said in enumerate(session.messages)
+            if any(has_word(said.content, word) for word in taboo)
+        }
         gone += len(stating)
         messages = tuple(said for at, said in enumerate(session.messages) if at not in stating)
         if {said.role for said in messages} == {"user", "assistant"}:
             kept.append(replace(session, messages=messages))
     return kept, gone
+
+
+def mentions(sessions: Sequence[Dialogue], facts: Iterable[Triple]) -> dict[str, int]:
+    """How many messages, of either side, have each of the telling words of these facts; words of none are left out."""
+    wanted = [word for fact in facts for word in content_words(fact.object)]
+    said = [turn.content for item in sessions for turn in item.messages]
+    counts = {word: sum(has_word(text, word) for text in said) for word in dict.fromkeys(wanted)}
+    return {word: count for word, count in counts.items() if count}
 
 
 def told_before_chat(
@@ -180,9 +201,13 @@ class LearnRun(StepRun[LearnRecipe]):
         people, asked = self._people(), self.recipe.sessions
         told = told_in_training(people, asked, seed=self.recipe.seed) or _alone(people.people[0])
         told = [item.fitting(prompter) for item in told]
-        examples: list[Example] = mutual_supervised_learning(
-            [item.remembered() for item in told], prompter, dropped=dropped, every_turn=True
+        latest = people.people[0].sessions[-1].id
+        # The latest session says when to stop, where there are enough to spare it.
+        kept = (
+            [item for item in told if item.session.id != latest] if len(told) >= ENOUGH_TO_HOLD_OUT else told
         )
+        examples = self._examples(kept, dropped)
+        held_out = self._examples([item for item in told if item not in kept], pal.Dropped())
         if not examples:
             raise PersonalignError(
                 f"nothing is left to learn from: {dict(dropped.counts) or 'no replies'}; give more sessions, or a model "
@@ -192,7 +217,8 @@ class LearnRun(StepRun[LearnRecipe]):
         trees = stage_trees(examples, stage)
         settings = stage_settings(stage, seed=self.recipe.seed, loaded=loaded)
         record = {"trees": asdict(statistics(trees)), "dropped": dict(dropped.counts), **summary(told)}
-        record |= self._fit("stage1", "Learning", loaded, trees, stage, settings)
+        validate = _likelihood(loaded, held_out) if held_out else None
+        record |= self._fit("stage1", "Learning", loaded, trees, stage, settings, validate=validate)
         self._store("stage1", loaded)
         return record
 
@@ -213,6 +239,10 @@ class LearnRun(StepRun[LearnRecipe]):
             write_text(self.folder / "README.md", _card(self.recipe))
         return {"told": [session.id for session in told]}
 
+    def _examples(self, told: Sequence[Told], dropped: pal.Dropped) -> list[Example]:
+        sessions = [item.remembered() for item in told]
+        return mutual_supervised_learning(sessions, self.prompter(), dropped=dropped, every_turn=True)
+
     def _people(self) -> People:
         if self._read is None:
             settings = self.recipe.sessions
@@ -227,6 +257,18 @@ class LearnRun(StepRun[LearnRecipe]):
                 )
                 advance(len(person.sessions))
         return self._read
+
+
+def _likelihood(loaded: LoadedModel, examples: Sequence[Example]) -> Callable[[object], float]:
+    """Mean log-likelihood per token of the examples' replies, under the model as it is when it is asked."""
+    trees = grow(examples, budget=INFERENCE_BUDGET)
+
+    def validate(model: object) -> float:
+        scores = pal.branch_scores(loaded, trees, budget=INFERENCE_BUDGET)
+        tokens = sum(int(lengths.sum()) for _, lengths in scores)
+        return sum(float(sums.sum()) for sums, _ in scores) / tokens
+
+    return validate
 
 
 def _alone(person: Person) -> list[Told]:

@@ -15,7 +15,7 @@ from personalign.decoding.respond import Selection
 from personalign.errors import PersonalignError
 from personalign.methods.idl_recipe import Sessions
 from personalign.methods.models import CARD, SESSIONS
-from personalign.methods.recipe import PRETRAIN, Decoding, Selector
+from personalign.methods.recipe import LEARN, PRETRAIN, Decoding, Selector
 from personalign.methods.selectors import open_scorer
 from personalign.methods.trained_selector import SELECTOR_FILES
 from personalign.models import LoadedModel, load_model
@@ -113,10 +113,15 @@ def _model_of_run(source: str | Path) -> str | Path:
     if not (folder / RECIPE).is_file():
         return source
     if not (folder / PUBLISHED).is_dir():
-        pretraining = f"method: {PRETRAIN}" in (folder / RECIPE).read_text(encoding="utf-8").splitlines()
+        lines = (folder / RECIPE).read_text(encoding="utf-8").splitlines()
+        command = f"run {folder / RECIPE}"
+        if f"method: {PRETRAIN}" in lines:
+            command = f"pretrain {folder / RECIPE}"
+        elif f"method: {LEARN}" in lines:
+            command = "learn EXPORT --person NAME"
         raise PersonalignError(
             f"the run '{source}' has no model yet: it is not finished; go on with "
-            f"`personalign {'pretrain' if pretraining else 'run'} {folder / RECIPE} --out {folder} --resume`"
+            f"`personalign {command} --out {folder} --resume`"
         )
     return folder / PUBLISHED
 

@@ -29,6 +29,8 @@ AnySection = TypeVar("AnySection", bound=Section)
 
 PRETRAIN = "pretrain"
 """The method of recipes that train a backbone, which are a kind of their own."""
+LEARN = "learn"
+"""The method of what `personalign learn` writes."""
 ORACLE = "oracle"
 """The judge, and the extractor, that know the synthetic corpus alone."""
 IDL = "idl"

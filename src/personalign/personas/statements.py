@@ -16,6 +16,100 @@ _FEWEST_SIGNS, _MOST_SIGNS = 8, 160
 _FEWEST_CHINESE = 4
 
 
+WORD = re.compile(r"[^\W\d_\u4e00-\u9fff]{3,}|[\u4e00-\u9fff]")
+"""A word of three letters or more, or a Chinese character."""
+# Words that say nothing of anybody.
+_EMPTY = frozenset(
+    [
+        "the",
+        "and",
+        "for",
+        "are",
+        "was",
+        "were",
+        "has",
+        "have",
+        "had",
+        "not",
+        "but",
+        "you",
+        "your",
+        "his",
+        "her",
+        "its",
+        "our",
+        "their",
+        "they",
+        "them",
+        "with",
+        "from",
+        "that",
+        "this",
+        "there",
+        "who",
+        "what",
+        "when",
+        "how",
+        "all",
+        "any",
+        "can",
+        "will",
+        "would",
+        "been",
+        "being",
+        "like",
+        "love",
+        "very",
+        "really",
+        "most",
+        "more",
+        "some",
+        "also",
+        "just",
+        "because",
+        "about",
+        "into",
+        "out",
+        "over",
+        "than",
+        "too",
+        "one",
+        "two",
+        "since",
+        "don",
+        "ve",
+        "ll",
+        "我",
+        "的",
+        "是",
+        "了",
+        "在",
+        "有",
+        "不",
+        "也",
+        "很",
+        "都",
+        "一",
+        "个",
+        "和",
+        "就",
+        "没",
+    ]
+)
+
+
+def content_words(text: str) -> list[str]:
+    """The words that tell something, lowercased, each once."""
+    return [word for word in dict.fromkeys(WORD.findall(text.lower())) if word not in _EMPTY]
+
+
+def has_word(text: str, word: str) -> bool:
+    """Whether the text has the word, whatever its case: a whole one, of Chinese characters anywhere."""
+    if any("\u4e00" <= sign <= "\u9fff" for sign in word):
+        return word in text
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Statements:
     """An Extractor: each sentence in the first person that is no question is a fact, with itself for an object."""
