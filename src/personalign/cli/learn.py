@@ -60,7 +60,7 @@ def learn(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask which facts to strike.")] = False,
     latest: Annotated[int, typer.Option(min=1, help="How many sessions are learnt from, the latest.")] = 200,
     steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 60,
-    learning_rate: Annotated[float, typer.Option(help="Of the adapter.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(help="Of the adapter.")] = 2e-4,
     max_tokens: Annotated[int, typer.Option(min=64, help="Longest prompt, in tokens.")] = 896,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0 or mps.")] = "auto",
@@ -201,8 +201,8 @@ def _values(
                 "max_grad_norm": 1.0,
                 "save_every": 20,
                 # On the latest session, where there are enough to hold it out.
-                "evaluate_every": min(10, steps),
-                "patience": 2,
+                "evaluate_every": min(5, steps),
+                "patience": 3,
             }
         },
         "decoding": {"max_new_tokens": 40},
