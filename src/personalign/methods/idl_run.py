@@ -8,12 +8,10 @@ data -> backbone -> finetuning, gold
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any
 
 from personalign._files import write_json, write_jsonl, write_text
-from personalign._ranks import ALONE, Ranks
 from personalign.data.dialogue import Dialogue
 from personalign.data.formats import write_dialogues
 from personalign.decoding.respond import Selection, respond
@@ -37,7 +35,7 @@ from personalign.methods.recipe import Selector
 from personalign.methods.selecting import Calibration
 from personalign.methods.stages import stage_settings, stage_trees
 from personalign.methods.step_run import INFERENCE_BUDGET, StepRun, read_rows, steps_of
-from personalign.methods.steps import Reporter, Step
+from personalign.methods.steps import Step
 from personalign.methods.systems import Row, evaluate, gold_rows, gold_scores, row_of
 from personalign.training.examples import statistics
 
@@ -47,18 +45,6 @@ _OF_DPOC = {"penalty", "penalty_in"}
 
 class IdlRun(StepRun[IdlRecipe]):
     """IDL in one folder."""
-
-    def __init__(
-        self,
-        recipe: IdlRecipe,
-        folder: Path,
-        *,
-        reporter: Reporter,
-        resume: bool = False,
-        ranks: Ranks = ALONE,
-    ) -> None:
-        super().__init__(recipe, folder, reporter=reporter, resume=resume, ranks=ranks)
-        self._sessions = SessionReader(recipe, self.parts, reporter=reporter)
 
     def steps(self) -> list[Step]:
         recipe = self.recipe
@@ -274,6 +260,10 @@ class IdlRun(StepRun[IdlRecipe]):
         return {name: verified(made, judge) for name, judge in list(judges.items())[:1]}
 
     # What the steps share ---------------------------------------------------------------------------------
+
+    @cached_property
+    def _sessions(self) -> SessionReader:
+        return SessionReader(self.recipe, self.parts, reporter=self._reporter)
 
     def _measured(
         self, rows: Sequence[Row], title: str, part: str, judges: Mapping[str, Judge]

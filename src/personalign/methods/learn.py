@@ -5,11 +5,10 @@ sessions.jsonl -> data -> backbone -> stage1 -> model
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any, Literal
 
 from personalign._files import write_text
-from personalign._ranks import ALONE, Ranks
 from personalign.data.dialogue import Dialogue
 from personalign.data.formats import read_dialogues
 from personalign.data.people import Person, people_of
@@ -26,7 +25,7 @@ from personalign.methods.recipe_checks import check_common, check_mini
 from personalign.methods.selecting import Calibration
 from personalign.methods.stages import stage_settings, stage_trees
 from personalign.methods.step_run import INFERENCE_BUDGET, StepRun
-from personalign.methods.steps import Reporter, Step
+from personalign.methods.steps import Step
 from personalign.models import LoadedModel
 from personalign.models.encoder import load_encoder
 from personalign.personas.extraction import Extractor, Triple
@@ -151,18 +150,6 @@ def learn_recipe(values: dict[str, Any]) -> LearnRecipe:
 class LearnRun(StepRun[LearnRecipe]):
     """One person in one folder, whose `sessions.jsonl` holds what they said."""
 
-    def __init__(
-        self,
-        recipe: LearnRecipe,
-        folder: Path,
-        *,
-        reporter: Reporter,
-        resume: bool = False,
-        ranks: Ranks = ALONE,
-    ) -> None:
-        super().__init__(recipe, folder, reporter=reporter, resume=resume, ranks=ranks)
-        self._read: People | None = None
-
     def steps(self) -> list[Step]:
         recipe = self.recipe
         read = {"sessions": fingerprint(self._sessions())}
@@ -198,7 +185,7 @@ class LearnRun(StepRun[LearnRecipe]):
     def _trained(self) -> dict[str, Any]:
         dropped = pal.Dropped()
         prompter, stage = self.prompter(), self.recipe.stages.stage1
-        people, asked = self._people(), self.recipe.sessions
+        people, asked = self._people, self.recipe.sessions
         told = told_in_training(people, asked, seed=self.recipe.seed) or _alone(people.people[0])
         told = [item.fitting(prompter) for item in told]
         latest = people.people[0].sessions[-1].id
@@ -243,20 +230,20 @@ class LearnRun(StepRun[LearnRecipe]):
         sessions = [item.remembered() for item in told]
         return mutual_supervised_learning(sessions, self.prompter(), dropped=dropped, every_turn=True)
 
+    @cached_property
     def _people(self) -> People:
-        if self._read is None:
-            settings = self.recipe.sessions
-            [person] = people_of(self.parts()["train"])
-            with self._reporter.task("Reading the sessions", len(person.sessions)) as advance:
-                self._read = read_people(
-                    [person],
-                    settings,
-                    encoder=load_encoder(settings.encoder),
-                    extractor=open_extractor(settings.extractor, language=self.recipe.language),
-                    seed=self.recipe.seed,
-                )
-                advance(len(person.sessions))
-        return self._read
+        settings = self.recipe.sessions
+        [person] = people_of(self.parts()["train"])
+        with self._reporter.task("Reading the sessions", len(person.sessions)) as advance:
+            people = read_people(
+                [person],
+                settings,
+                encoder=load_encoder(settings.encoder),
+                extractor=open_extractor(settings.extractor, language=self.recipe.language),
+                seed=self.recipe.seed,
+            )
+            advance(len(person.sessions))
+        return people
 
 
 def _likelihood(loaded: LoadedModel, examples: Sequence[Example]) -> Callable[[object], float]:

@@ -8,13 +8,12 @@ data -> backbone -> finetuning
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from personalign._files import whole_folder, write_json, write_jsonl, write_text
-from personalign._ranks import ALONE, Ranks
 from personalign.data.dialogue import Dialogue
 from personalign.decoding.respond import Selection, SelectionScorer, without_persona
 from personalign.decoding.served import ServedModel, open_served
@@ -45,7 +44,6 @@ from personalign.methods.stages import (
 )
 from personalign.methods.step_run import INFERENCE_BUDGET, StepRun, read_rows, steps_of, turns_in
 from personalign.methods.steps import (
-    Reporter,
     Step,
 )
 from personalign.methods.systems import Row, System, predict
@@ -67,19 +65,7 @@ class PalRun(StepRun[Recipe]):
     """PAL in one folder."""
 
     judging = frozenset({"stage2", "results"})
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        folder: Path,
-        *,
-        reporter: Reporter,
-        resume: bool = False,
-        ranks: Ranks = ALONE,
-    ) -> None:
-        super().__init__(recipe, folder, reporter=reporter, resume=resume, ranks=ranks)
-        self._held_out: list[GrownTree] = []
-        self._biases: dict[str, Calibration] = {}
+    _held_out: Sequence[GrownTree] = ()
 
     def steps(self) -> list[Step]:
         recipe = self.recipe
@@ -340,6 +326,10 @@ class PalRun(StepRun[Recipe]):
             selection = Selection("random", share_of_none=share, seed=self.recipe.seed)
             return selection, {"share_of_none": share}
         return Selection(system.strategy), {}
+
+    @cached_property
+    def _biases(self) -> dict[str, Calibration]:
+        return {}
 
     def _calibrated(self, stage: str, loaded: LoadedModel, scorer: SelectionScorer | None) -> Calibration:
         """Once per model: every part that it answers for is answered at the same bias."""
