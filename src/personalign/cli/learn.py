@@ -111,11 +111,12 @@ def learn(
             raise PersonalignError(
                 "nobody can be asked here which facts are not to be learnt; add --yes to learn all of them, or --strike"
             )
-        _check_model(model, _language(sessions))
+        language = _language(sessions)
+        _check_model(model, language)
         recipe = learn_recipe(
             _values(
                 folder.name,
-                language=_language(sessions),
+                language=language,
                 model=model,
                 extractor=extractor,
                 steps=steps,
@@ -143,7 +144,7 @@ def learn(
             console.print(f"'{person}' is read as {read.person}", markup=False)
         ask = not yes and sys.stdin.isatty()
         strikes = Strikes(strike or [], strike_word or [])
-        kept, found = _struck(sessions, extractor, strikes, ask=ask, every=all_facts)
+        kept, found = _struck(sessions, extractor, strikes, language=language, ask=ask, every=all_facts)
     _output.quieten()
     if kept is not None:
         write_text(folder / "recipe.yaml", recipe_yaml(recipe))
@@ -230,14 +231,19 @@ def _check_model(model: str, language: str) -> None:
 
 
 def _struck(
-    sessions: list[Dialogue], extractor: Path | None, strikes: Strikes, *, ask: bool, every: bool
+    sessions: list[Dialogue],
+    extractor: Path | None,
+    strikes: Strikes,
+    *,
+    language: str,
+    ask: bool,
+    every: bool,
 ) -> tuple[list[Dialogue], dict[str, Any]]:
     """Show the facts with their sentences; the sessions without what is struck."""
     from personalign.methods.extractors import open_extractor
     from personalign.methods.learn import facts_of, mentions, without_facts
     from personalign.personas.statements import Statements
 
-    language = _language(sessions)
     finder = (
         None if extractor is None else open_extractor(str(extractor), language=language)
     ) or Statements()

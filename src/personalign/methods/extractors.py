@@ -1,11 +1,11 @@
 """Extractors of facts by the name that a recipe gives them."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from personalign.data.synthetic.grammar import find_values
+from personalign.methods.parts import file_hash
 from personalign.methods.recipe import ORACLE
 from personalign.personas.extraction import Extractor, Triple
 
@@ -28,12 +28,8 @@ def extractor_fingerprint(name: str | None) -> str | None:
     """What decides an extractor's facts: the bytes of its folder's files."""
     if name is None or not Path(name).is_dir():
         return name
-    digest = hashlib.sha256()
-    for path in sorted(path for path in Path(name).iterdir() if path.is_file()):
-        digest.update(path.name.encode())
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:16]
+    files = sorted(path for path in Path(name).iterdir() if path.is_file())
+    return " ".join(f"{path.name}:{file_hash(path)[:16]}" for path in files)
 
 
 def open_extractor(name: str | None, *, language: str) -> Extractor | None:

@@ -58,8 +58,9 @@ class IdlRun(StepRun[IdlRecipe]):
             Step("data", "Sessions", (), read, self._data),
             Step("backbone", "Backbone", ("data",), self._backbone_settings(), self._backbone),
         ]
-        made = {**common, **sessions}
-        triples = Step("triples", "Criterion and rejected replies", ("data",), made, self._triples)
+        triples = Step(
+            "triples", "Criterion and rejected replies", ("data",), {**common, **sessions}, self._triples
+        )
         for stage in trained_stages(recipe):
             settings: dict[str, Any] = {
                 **common,
@@ -213,11 +214,12 @@ class IdlRun(StepRun[IdlRecipe]):
         with self._reporter.task("Judging" if judges else "Measuring", len(systems)) as advance:
             for part in tested_parts(recipe):
                 tested = self._tested(part)
+                past = {question.dialogue: question.past for question in questions_of(self.parts()[part])}
                 if self._ranks.main:
                     # The very turns that were answered, for a report.
                     write_dialogues(self.folder / "tested" / f"{part}.jsonl.gz", tested)
                 results["gold_replies" if part == TEST else f"gold_replies_{part}"] = self._measured(
-                    gold_rows(tested), GOLD, part, judges
+                    gold_rows(tested), GOLD, part, judges, past
                 ) | {"people": len({item.person for item in tested})}
                 for system in systems:
                     if system.part == part:
@@ -230,7 +232,7 @@ class IdlRun(StepRun[IdlRecipe]):
                                 f"{system.title}: nobody has sessions of more than one cluster"
                             )
                             continue
-                        results[system.name] = self._measured(rows, system.title, part, judges)
+                        results[system.name] = self._measured(rows, system.title, part, judges, past)
                         advance(1)
         criteria = self._kept("criteria.json") | {"judged": self._judged_criteria(judges)}
         attention = self._kept("attention.json") if recipe.compared.attention else {}
@@ -262,14 +264,23 @@ class IdlRun(StepRun[IdlRecipe]):
     # What the steps share ---------------------------------------------------------------------------------
 
     @cached_property
+    def _labelled(self) -> dict[str, list[Dialogue]]:
+        """What `_tested` found, which every system's replies are kept beside."""
+        return {}
+
+    @cached_property
     def _sessions(self) -> SessionReader:
         return SessionReader(self.recipe, self.parts, reporter=self._reporter)
 
     def _measured(
-        self, rows: Sequence[Row], title: str, part: str, judges: Mapping[str, Judge]
+        self,
+        rows: Sequence[Row],
+        title: str,
+        part: str,
+        judges: Mapping[str, Judge],
+        past: Mapping[str, Sequence[str]],
     ) -> dict[str, Any]:
         recipe = self.recipe
-        past = {question.dialogue: question.past for question in questions_of(self.parts()[part])}
         figures = evaluate(
             rows,
             # Whether somebody without a profile contradicts it cannot be judged.
@@ -286,8 +297,11 @@ class IdlRun(StepRun[IdlRecipe]):
 
     def _tested(self, part: str) -> list[Dialogue]:
         """The sessions of a part that are answered, labelled with what the sessions that IDL is told express."""
-        prompter = self.prompter()
-        return [_with_told_labels(item.fitting(prompter)) for item in self._sessions.answered(part)]
+        if part not in self._labelled:
+            prompter = self.prompter()
+            told = [item.fitting(prompter) for item in self._sessions.answered(part)]
+            self._labelled[part] = [_with_told_labels(item) for item in told]
+        return self._labelled[part]
 
     def _kept(self, name: str) -> dict[str, Any]:
         """What a step kept."""

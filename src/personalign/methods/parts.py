@@ -155,8 +155,7 @@ def bytes_of(files: Files, keys: Sequence[str]) -> dict[str, str]:
     for key in keys:
         path = Path(locate(key, files.hub))
         if path.is_file():
-            status = path.stat()
-            found[f"SHA-256 of {key}"] = _hash_of(path, status.st_size, status.st_mtime_ns)
+            found[f"SHA-256 of {key}"] = file_hash(path)
     return found
 
 
@@ -178,6 +177,12 @@ def trimmed_turns(parts: Parts, prompter: Prompter) -> dict[str, dict[str, int]]
                 )
         counts[name] = {"turns": len(turns), TRIMMED: sum(window.trimmed for window in windows)}
     return counts
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file, read again only when it changed."""
+    status = path.stat()
+    return _hash_of(path, status.st_size, status.st_mtime_ns)
 
 
 @cache
