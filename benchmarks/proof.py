@@ -22,7 +22,7 @@ from pathlib import Path
 RECIPE = "pal-personachat-small"
 SEEDS = (1, 2, 3)
 ABLATIONS = ("without_mix", "without_alignment", "only_selection", "only_generation", "without_pairs")
-PREDICTED = "evaluation.strategies=[predicted]"
+ONE_SYSTEM = ("evaluation.strategies=[predicted]", "evaluation.revised=false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,13 @@ class Arm:
 def arms() -> list[list[Arm]]:
     """In phases: each needs those before it."""
     ablated = [
-        Arm(f"seed-{seed}-{name}", seed, f"seed-{seed}", (f"ablation={name}", PREDICTED))
+        Arm(f"seed-{seed}-{name}", seed, f"seed-{seed}", (f"ablation={name}", *ONE_SYSTEM))
         for seed in SEEDS
         for name in ABLATIONS
     ]
 
     def variant(name: str, *changes: str, base: str | None = "seed-1") -> Arm:
-        return Arm(name, 1, base, (*changes, PREDICTED))
+        return Arm(name, 1, base, (*changes, *ONE_SYSTEM))
 
     variants = [
         variant("without-sft", "stages.stage2.sft_weight=0"),

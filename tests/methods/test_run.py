@@ -26,7 +26,7 @@ from personalign.methods.models import ModelStore
 from personalign.methods.opening import open_model
 from personalign.methods.recipe import Recipe, override, parse_recipe
 from personalign.methods.run import PalRun
-from personalign.methods.shipped import load_recipe
+from personalign.methods.shipped import load_recipe, load_run_recipe
 from personalign.methods.trained_selector import TrainedScorer
 from personalign.models import build_backbone, word_tokenizer
 from personalign.prompts import structure_texts
@@ -249,6 +249,48 @@ def test_a_run_answers_by_the_strategies_that_are_asked_for(sources: Path, tmp_p
     ]
     with pytest.raises(PersonalignError, match=r"evaluation\.strategies lacks predicted"):
         recipe(sources, "evaluation.strategies=[oracle]")
+
+
+def test_fine_tuning_and_pal_answer_under_rewritten_personas(sources: Path, tmp_path: Path) -> None:
+    rewritten = [
+        replace(talk, extra={"persona_revised": [f"well , {line}" for line in talk.persona]})
+        for talk in read_dialogues(str(sources / "test.jsonl"))
+    ]
+    write_dialogues(tmp_path / "rewritten.jsonl", rewritten)
+    finetuning = "stages.finetuning={learning_rate: 0.01, batch_examples: 8, steps: 2, warmup_steps: 0}"
+    asked = recipe(
+        sources,
+        f"data.files.test={tmp_path / 'rewritten.jsonl'}",
+        "evaluation.revised=true",
+        "evaluation.strategies=[predicted]",
+        finetuning,
+    )
+    results = PalRun(asked, tmp_path / "run", reporter=SilentReporter()).run()["results"]
+    systems = results["systems"]
+    assert {"gold_revised", "finetuning_revised", "pal_revised"} <= set(systems)
+    for system in ("finetuning", "pal"):
+        rows = rows_of(tmp_path / "run", f"{system}_revised")
+        original = rows_of(tmp_path / "run", "pal_predicted" if system == "pal" else "finetuning")
+        assert [row["persona"] for row in rows] == [
+            [f"well , {line}" for line in row["persona"]] for row in original
+        ]
+        assert [row["gold"] for row in rows] == [row["gold"] for row in original]
+        assert [row["gold_nll"] for row in rows] != [row["gold_nll"] for row in original]
+    table = (tmp_path / "run" / "table.md").read_text(encoding="utf-8")
+    assert "| PAL, revised personas |" in table
+    assert "| gold replies, revised personas |" in table
+    judged = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))
+    assert judged["gold_revised"]["part"] == judged["pal_revised"]["part"] == "revised"
+
+
+def test_rewritten_personas_are_asked_for_before_anything_is_trained(sources: Path, tmp_path: Path) -> None:
+    with pytest.raises(PersonalignError, match=r"part: evaluation\.revised needs `persona_revised`"):
+        PalRun(recipe(sources, "evaluation.revised=true"), tmp_path, reporter=SilentReporter()).run()
+    assert not (tmp_path / "data").exists()
+    with pytest.raises(PersonalignError, match="synthetic corpus has no rewritten personas"):
+        load_recipe("quickstart", ["evaluation.revised=true"])
+    with pytest.raises(PersonalignError, match=r"evaluation\.revised is for PAL"):
+        load_run_recipe("idl-quickstart", ["evaluation.revised=true"])
 
 
 def test_without_pairs_trains_on_gold_replies(

@@ -200,6 +200,10 @@ def _check_stages(recipe: IdlRecipe, source: str) -> None:
         raise PersonalignError(
             f"{source}: evaluation.strategies are ways of selecting, which IDL does not; leave it out"
         )
+    if recipe.evaluation.revised:
+        raise PersonalignError(
+            f"{source}: evaluation.revised is for PAL, which is told a persona; leave it out"
+        )
     numbers = recipe.compared.sessions
     if len(set(numbers)) < len(numbers):
         raise PersonalignError(f"{source}: compared.sessions: each number once, not {list(numbers)}")

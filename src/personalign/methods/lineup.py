@@ -1,5 +1,8 @@
 """What the table of a run compares."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from personalign.decoding.selection import Strategy
 from personalign.methods.recipe import Recipe
 from personalign.methods.systems import System
@@ -16,6 +19,13 @@ _TITLES: dict[Strategy, str] = {
     "unselected": "PAL, no selection",
     "oracle": "PAL, oracle selection",
 }
+
+
+REVISED = "revised"
+"""The test dialogues under their rewritten personas, as a part of the run."""
+
+_REVISED_NAMES = {"finetuning": "finetuning_revised", "pal_predicted": "pal_revised"}
+REVISED_TITLE = "{}, revised personas"
 
 
 def final_stage(recipe: Recipe) -> str:
@@ -44,7 +54,7 @@ def compared_systems(recipe: Recipe) -> list[System]:
         if strategy in recipe.evaluation.strategies
     ]
     if recipe.data.synthetic is None:
-        return systems
+        return [*systems, *(_under_revised(systems) if recipe.evaluation.revised else ())]
     if recipe.stages.finetuning is not None:
         title = "fine-tuning, unseen values"
         systems.append(System("finetuning_unseen", title, "finetuning", "unselected", "unseen"))
@@ -53,4 +63,13 @@ def compared_systems(recipe: Recipe) -> list[System]:
         System("pal_unseen", "PAL, unseen values", final, "predicted", "unseen"),
         System("pal_swapped", "PAL, persona swapped", final, "predicted", "swapped"),
         System("pal_shuffled", "PAL, persona shuffled", final, "predicted", "shuffled"),
+    ]
+
+
+def _under_revised(systems: Sequence[System]) -> list[System]:
+    """Fine-tuning and PAL once more, told the rewritten personas."""
+    return [
+        replace(system, name=name, title=REVISED_TITLE.format(system.title), part=REVISED)
+        for system in systems
+        if (name := _REVISED_NAMES.get(system.name)) is not None
     ]

@@ -7,7 +7,8 @@ from personalign.data.dialogue import Dialogue
 from personalign.decoding.selection import labelled_line
 from personalign.evaluation.consistency import judge_consistency
 from personalign.evaluation.judge import Judge
-from personalign.methods.lineup import GOLD, VERBATIM, compared_systems
+from personalign.methods.lineup import GOLD, REVISED, REVISED_TITLE, VERBATIM, compared_systems
+from personalign.methods.parts import revised
 from personalign.methods.recipe import Recipe
 from personalign.methods.steps import Reporter
 from personalign.methods.systems import Row, System, evaluate, gold_rows
@@ -23,6 +24,9 @@ def measured(
 ) -> dict[str, Any]:
     """Results by system, the gold replies first; `rows_of` gives what a system predicted."""
     systems = [(System("gold", GOLD, "", "unselected"), gold_rows(test))]
+    if recipe.evaluation.revised:
+        gold = System("gold_revised", REVISED_TITLE.format(GOLD), "", "unselected", REVISED)
+        systems.append((gold, gold_rows(revised(test))))
     systems += [(system, rows_of(system.name)) for system in compared_systems(recipe)]
     if recipe.data.synthetic is None:
         verbatim = System("selected_line", VERBATIM, "", "predicted")

@@ -78,6 +78,24 @@ def load_parts(recipe: Recipe, *, say: Callable[[str], None]) -> Parts:
     return parts
 
 
+def revised(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
+    """The dialogues under their rewritten personas (`persona_revised`): line by line, so that labels stay true.
+
+    Raises PersonalignError for the first dialogue that has none.
+    """
+    found = []
+    for dialogue in dialogues:
+        lines = dialogue.extra.get("persona_revised")
+        if not isinstance(lines, list) or len(lines) != len(dialogue.persona):
+            raise PersonalignError(
+                f"dialogue '{dialogue.id}' of the test part: evaluation.revised needs `persona_revised`, a list with a "
+                f"rewritten line for each of the {len(dialogue.persona)} of `persona`; add it, or leave "
+                "evaluation.revised out"
+            )
+        found.append(replace(dialogue, persona=tuple(str(line) for line in lines)))
+    return found
+
+
 def _refuse_overlap(parts: Parts, files: FileData) -> None:
     """A persona that was trained on cannot show whether a model keeps one that it is told, nor when to stop."""
     names = ("train", "align", "stop", "test")

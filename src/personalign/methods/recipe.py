@@ -239,6 +239,7 @@ class Evaluation(Section):
 
     A recipe on files must name its judges, or none: the oracle knows the synthetic corpus alone. `judge_dtype` is what
     NLI judges compute in. `strategies` are the ways of selecting (PAL, Figure 3) that the final model answers by.
+    With `revised`, fine-tuning and PAL answer the test dialogues under their rewritten personas too.
     """
 
     strategies: tuple[Literal["predicted", "random", "unselected", "oracle"], ...] = (
@@ -247,6 +248,7 @@ class Evaluation(Section):
         "unselected",
         "oracle",
     )
+    revised: bool = False
 
     judges: tuple[str, ...] = ("oracle",)
     judge_dtype: Literal["auto", "float32", "bfloat16"] = "float32"

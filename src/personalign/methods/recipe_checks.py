@@ -88,6 +88,10 @@ def _check_judges(recipe: Recipe, source: str) -> None:
         raise PersonalignError(
             f"{source}: evaluation.strategies lacks predicted, which the model that is published selects by; add it"
         )
+    if recipe.evaluation.revised and recipe.data.files is None:
+        raise PersonalignError(
+            f"{source}: evaluation.revised: the synthetic corpus has no rewritten personas; leave it out"
+        )
     judges = recipe.evaluation.judges
     if recipe.data.files is not None and "judges" not in recipe.evaluation.model_fields_set:
         raise PersonalignError(

@@ -20,13 +20,9 @@ from personalign.decoding.served import ServedModel, open_served
 from personalign.methods import pal
 from personalign.methods.cards import model_card
 from personalign.methods.labelling import label_parts, label_settings
-from personalign.methods.lineup import aligned_from, compared_systems, final_stage
+from personalign.methods.lineup import REVISED, aligned_from, compared_systems, final_stage
 from personalign.methods.measured import measured
-from personalign.methods.parts import (
-    Parts,
-    load_parts,
-    source_fingerprint,
-)
+from personalign.methods.parts import Parts, load_parts, revised, source_fingerprint
 from personalign.methods.pretraining import pretraining_dialogues
 from personalign.methods.recipe import Recipe, Stage
 from personalign.methods.selecting import (
@@ -142,6 +138,8 @@ class PalRun(StepRun[Recipe]):
 
     def _made_parts(self) -> Parts:
         loaded = load_parts(self.recipe, say=self._reporter.say)
+        if self.recipe.evaluation.revised:
+            revised(loaded["test"])  # refused now rather than after training
         return label_parts(loaded, self.recipe, reporter=self._reporter)
 
     def _backbone_texts(self) -> tuple[list[Dialogue], dict[str, int]]:
@@ -206,7 +204,8 @@ class PalRun(StepRun[Recipe]):
 
     def _predict(self, system: System) -> dict[str, Any]:
         loaded = self._models.open(system.stage)
-        mine = self._ranks.share(self.parts()[system.part])
+        tested = revised(self.parts()["test"]) if system.part == REVISED else self.parts()[system.part]
+        mine = self._ranks.share(tested)
         selection, record = self._selection(system, loaded)
         served = self._served(system.stage, f"predict:{system.name}")
         with self._reporter.task(f"Replies of {system.title}", turns_in(mine)) as advance:
