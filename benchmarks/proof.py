@@ -57,6 +57,8 @@ def arms() -> list[list[Arm]]:
 
     variants = [
         variant("without-sft", "stages.stage2.sft_weight=0"),
+        # To its end, for the course of C.score and BLEU (PAL, Figure 4).
+        variant("whole-alignment", "stages.stage2.patience=null"),
         variant("selector-lm", "selector.kind=lm"),
         variant("selector-encoder", "selector.kind=encoder"),
         variant("selector-encoder-untold", "selector.kind=encoder-untold"),

@@ -14,6 +14,7 @@ from tests.training.made_ranks import on_ranks
 from tests.training.test_trainer import SETTINGS, with_reference
 
 from personalign.training.examples import grow
+from personalign.training.journal import Validated
 from personalign.training.step import StageSettings
 from personalign.training.trainer import TreeTrainer, train_stage
 
@@ -90,7 +91,7 @@ def keeping(folder: Path, settings: StageSettings, stop: int | None, resume: boo
         stage="made",
         journal=folder / "metrics.jsonl",
         progress=progress,
-        validate=lambda model: -float(next(model.parameters()).detach().abs().sum()),
+        validate=lambda model: Validated(-float(next(model.parameters()).detach().abs().sum())),
         resume=resume,
     )
     assert result.interrupted == (stop is not None)

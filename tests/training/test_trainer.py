@@ -20,6 +20,7 @@ from torch import nn
 from personalign.errors import PersonalignError
 from personalign.training import trainer as trainer_module
 from personalign.training.examples import Example, GrownTree, grow, one_per_example
+from personalign.training.journal import Validated
 from personalign.training.step import StageSettings, forward_trees, step_loss
 from personalign.training.trainer import StageResult, train_stage
 from personalign.training.weights import load_weights, save_weights
@@ -192,7 +193,7 @@ def train(
         stage="made",
         journal=folder / "metrics.jsonl",
         progress=progress,
-        validate=validate,
+        validate=None if validate is None else lambda model: Validated(validate(model)),
         resume=resume,
     )
     return result, {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -506,6 +507,22 @@ def test_the_journal_of_an_interrupted_stage_is_that_of_an_uninterrupted_one(tmp
     assert [row["step"] for row in rows_of(tmp_path)] == [3, 6, 8]
     assert rows_of(tmp_path) == rows_of(tmp_path / "whole")
     assert resumed.seconds > first.seconds
+
+
+def test_what_is_found_beside_the_score_is_in_the_journal_and_decides_nothing(tmp_path: Path) -> None:
+    found = iter([Validated(0.2, {"bleu": 9.0}), Validated(0.3, {"bleu": 4.0})])
+    result = train_stage(
+        tiny_model(),
+        grow(supervised(dialogues=9), budget=200),
+        settings=replace(SETTINGS, evaluate_every=1, max_steps=2),
+        folder=tmp_path / "checkpoints",
+        stage="made",
+        journal=tmp_path / "metrics.jsonl",
+        validate=lambda model: next(found),
+    )
+    rows = [row for row in rows_of(tmp_path) if "validation" in row]
+    assert [(row["step"], row["validation"], row["bleu"]) for row in rows] == [(1, 0.2, 9.0), (2, 0.3, 4.0)]
+    assert result.best_step == 2
 
 
 def test_validation_leaves_training_as_it_was(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 sessions.jsonl -> data -> backbone -> stage1 -> model
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -32,6 +32,7 @@ from personalign.personas.extraction import Extractor, Triple
 from personalign.personas.statements import content_words, has_word
 from personalign.prompts import Prompter
 from personalign.training.examples import Example, grow, statistics
+from personalign.training.journal import Validate, Validated
 
 # Of a chat's prompts a third is for the chat itself, before the oldest of what is told is left out.
 CHAT_SHARE = 3
@@ -246,14 +247,14 @@ class LearnRun(StepRun[LearnRecipe]):
         return people
 
 
-def _likelihood(loaded: LoadedModel, examples: Sequence[Example]) -> Callable[[object], float]:
+def _likelihood(loaded: LoadedModel, examples: Sequence[Example]) -> Validate:
     """Mean log-likelihood per token of the examples' replies, under the model as it is when it is asked."""
     trees = grow(examples, budget=INFERENCE_BUDGET)
 
-    def validate(model: object) -> float:
+    def validate(model: object) -> Validated:
         scores = pal.branch_scores(loaded, trees, budget=INFERENCE_BUDGET)
         tokens = sum(int(lengths.sum()) for _, lengths in scores)
-        return sum(float(sums.sum()) for sums, _ in scores) / tokens
+        return Validated(sum(float(sums.sum()) for sums, _ in scores) / tokens)
 
     return validate
 

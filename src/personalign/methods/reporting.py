@@ -41,7 +41,10 @@ _CURVES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("implicit rewards", "nats x beta", ("reward_chosen", "reward_criterion", "reward_rejected", "margin")),
     ("the gold reply's own log-ratio", "nats", ("chosen_log_ratio",)),
     ("pairs ranked right, orders violated", "share", ("pair_accuracy", "violated")),
+    # PAL, Figure 4.
     ("C.score while aligning", "c_score/max on the stopping part", ("validation",)),
+    ("BLEU-1 while aligning", "bleu-1/coco on the stopping part", ("bleu-1/coco",)),
+    ("contradictions while aligning", "contradict_rate on the stopping part", ("contradict_rate",)),
 )
 # What PAL's selection should move.
 _SELECTED = ("recall", "c_score/max", "contradict_rate", "selection/accuracy", "bleu-1/coco")

@@ -6,7 +6,7 @@ data -> backbone -> finetuning
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
 from itertools import chain
@@ -48,6 +48,7 @@ from personalign.methods.trained_selector import SelectorLearner
 from personalign.models import LoadedModel
 from personalign.models.encoder import load_encoder
 from personalign.training.examples import Example, GrownTree, grow, statistics
+from personalign.training.journal import Validate
 
 TITLES = {
     "finetuning": "Fine-tuning",
@@ -344,7 +345,7 @@ class PalRun(StepRun[Recipe]):
         path = self.folder / "calibration" / f"{stage}.json"
         return Calibration(**json.loads(path.read_text(encoding="utf-8")))
 
-    def _validation(self, loaded: LoadedModel) -> Callable[[object], float]:
+    def _validation(self, loaded: LoadedModel) -> Validate:
         recipe = self.recipe
         return c_score_on(
             self.parts()["stop"],
@@ -354,6 +355,7 @@ class PalRun(StepRun[Recipe]):
             scorer=open_scorer(recipe.selector, self._selector_folder),
             decoding=self._decoding(),
             budget=INFERENCE_BUDGET,
+            language=recipe.language,
         )
 
     def _held_out_pairs(self, loaded: LoadedModel) -> dict[str, float]:

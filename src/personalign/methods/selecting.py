@@ -3,17 +3,22 @@
 The bias of "none" always comes from the stopping part, at its labelled share of none; never from test dialogues.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from personalign.data.dialogue import Dialogue
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Selection, SelectionScorer, respond, selection_scores
 from personalign.decoding.selection import calibrate_none, labelled_line
-from personalign.evaluation.consistency import judge_consistency
+from personalign.evaluation.answers import Answers, Question, Reply
 from personalign.evaluation.judge import Judge
+from personalign.evaluation.metrics import METRICS
+from personalign.methods.recipe import Language
 from personalign.models import LoadedModel
 from personalign.prompts import Prompter
+from personalign.training.journal import Validate, Validated
+
+WATCHED = ("c_score/sum", "contradict_rate", "bleu-1/coco")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +56,15 @@ def c_score_on(
     scorer: SelectionScorer | None,
     decoding: DecodingSettings,
     budget: int,
-) -> Callable[[object], float]:
-    """A validation of stage 2: mean C.score (max) of replies to `stop`, calibrated anew at every call."""
-    personas = {dialogue.id: dialogue.persona for dialogue in stop}
+    language: Language,
+) -> Validate:
+    """A validation of stage 2: mean C.score (max) of replies to `stop`, calibrated anew at every call.
 
-    def validate(model: object) -> float:
+    `WATCHED` is what PAL draws over the course of alignment besides (its Figure 4).
+    """
+    by_id = {dialogue.id: dialogue for dialogue in stop}
+
+    def validate(model: object) -> Validated:
         found = calibrated(loaded, prompter, stop, scorer=scorer, budget=budget)
         responses = respond(
             loaded,
@@ -65,9 +74,17 @@ def c_score_on(
             decoding=decoding,
             budget=budget,
         )
-        scored = judge_consistency(
-            judge, [item.text for item in responses], [personas[item.dialogue] for item in responses]
+        answers = Answers(
+            [
+                Question(item.dialogue, item.turn, talk.persona, gold=talk.messages[item.turn].content)
+                for item in responses
+                for talk in [by_id[item.dialogue]]
+            ],
+            [Reply(item.text) for item in responses],
+            language=language,
+            judge=judge,
         )
-        return scored.c_score_max().figure()
+        score = METRICS["c_score/max"].measure(answers).figure()
+        return Validated(score, {name: METRICS[name].measure(answers).figure() for name in WATCHED})
 
     return validate

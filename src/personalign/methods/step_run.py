@@ -34,6 +34,7 @@ from personalign.methods.systems import Row
 from personalign.models import LoadedModel
 from personalign.prompts import Prompter
 from personalign.training.examples import GrownTree
+from personalign.training.journal import Validate
 from personalign.training.step import StageSettings
 from personalign.training.trainer import total_steps, train_stage
 
@@ -191,7 +192,7 @@ class StepRun(ABC, Generic[AnyRecipe]):
         stage: Stage,
         settings: StageSettings,
         *,
-        validate: Callable[[object], float] | None = None,
+        validate: Validate | None = None,
     ) -> dict[str, Any]:
         """Train the model in place on the trees, and keep it; what was trained is `_stored` by the caller.
 

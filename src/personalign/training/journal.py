@@ -5,7 +5,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,17 @@ from personalign.training.weights import save_weights
 COMPLETE = "complete.json"
 EVALUATIONS = "evaluations.json"
 Progress = Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """A score of the model, higher is better, and what else of it is worth a line of the journal."""
+
+    score: float
+    beside: Mapping[str, float] = field(default_factory=dict)
+
+
+Validate = Callable[[nn.Module], Validated]
 
 
 @dataclass(slots=True)
@@ -98,7 +109,7 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         journal: Path | None,
         stage: str,
         progress: Progress | None,
-        validate: Callable[[nn.Module], float] | None,
+        validate: Validate | None,
         ranks: Ranks = ALONE,
     ) -> None:
         self.interrupted = False
@@ -190,13 +201,13 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         )
         write_json(checkpoint / COMPLETE, asdict(marker))
 
-    def _evaluate(self, model: nn.Module, step: int, validate: Callable[[nn.Module], float]) -> None:
+    def _evaluate(self, model: nn.Module, step: int, validate: Validate) -> None:
         model.eval()
-        value = validate(model)
+        found = validate(model)
         model.train()
-        self._write({"step": step, "validation": value})
+        self._write({"step": step, "validation": found.score, **found.beside})
         before = self.best_weights
-        better = self._judge(step, value)
+        better = self._judge(step, found.score)
         if self._ranks.main:
             self._keep(model, before, better=better)
         self._ranks.wait()

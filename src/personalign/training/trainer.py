@@ -4,7 +4,7 @@ import contextlib
 import math
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from personalign._files import disk_errors
 from personalign._ranks import find_ranks
 from personalign.errors import PersonalignError
 from personalign.training.examples import ExampleBatches, GrownTree
-from personalign.training.journal import Journal, Progress, Totals, between_steps, read_marker
+from personalign.training.journal import Journal, Progress, Totals, Validate, between_steps, read_marker
 from personalign.training.step import StageSettings, step_loss
 from personalign.training.weights import load_weights
 from personalign.trees import PACKED, ScoringPlan, batches_under
@@ -190,12 +190,12 @@ def train_stage(
     optimizer: torch.optim.Optimizer | None = None,
     journal: Path | None = None,
     progress: Progress | None = None,
-    validate: Callable[[nn.Module], float] | None = None,
+    validate: Validate | None = None,
     resume: bool = False,
 ) -> StageResult:
     """Train `model` in place on grown trees; checkpoints go under `folder`.
 
-    `validate`, a higher-is-better score of the model, is called every `evaluate_every` steps; the best weights are
+    `validate`, which scores the model, is called every `evaluate_every` steps; the best weights are
     put back at the end, and `patience` evaluations without a better one end the stage. Ctrl-C ends it after the
     step in hand, with a checkpoint from which `resume=True` goes on to the same result.
     """
