@@ -107,10 +107,10 @@ def show(
     quieten()
     tagger = load_tagger(folder, device=device)
     said = [
-        (dialogue.person or dialogue.id, turn.content)
+        (dialogue.person or dialogue.id, text)
         for dialogue in read_dialogues(source)
-        for turn in dialogue.messages
-        if turn.role == "assistant" and (person is None or dialogue.person == person)
+        if person is None or dialogue.person == person
+        for text in dialogue.said()
     ]
     found = tagger.triples([text for _, text in said])
     rows = [

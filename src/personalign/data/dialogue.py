@@ -42,3 +42,7 @@ class Dialogue:
     def reply_indices(self) -> tuple[int, ...]:
         """Indices into `messages` of the assistant's turns, each of which is one example."""
         return tuple(i for i, turn in enumerate(self.messages) if turn.role == "assistant")
+
+    def said(self, role: Role = "assistant", *, before: int | None = None) -> tuple[str, ...]:
+        """The messages of one side, in order; with `before`, those that stand before that message alone."""
+        return tuple(turn.content for turn in self.messages[:before] if turn.role == role)

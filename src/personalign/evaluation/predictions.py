@@ -32,13 +32,10 @@ def questions_of(dialogues: Sequence[Dialogue]) -> list[Question]:
     questions = []
     for dialogue in dialogues:
         elsewhere = tuple(
-            text
-            for other in by_person[_person(dialogue)]
-            if other is not dialogue
-            for text in _said(other, "assistant", len(other.messages))
+            text for other in by_person[_person(dialogue)] if other is not dialogue for text in other.said()
         )
         for nth, turn in enumerate(dialogue.reply_indices()):
-            own = _said(dialogue, "assistant", turn)
+            own = dialogue.said(before=turn)
             questions.append(
                 Question(
                     dialogue.id,
@@ -46,7 +43,7 @@ def questions_of(dialogues: Sequence[Dialogue]) -> list[Question]:
                     dialogue.persona,
                     gold=dialogue.messages[turn].content,
                     own=own,
-                    partner=_said(dialogue, "user", turn),
+                    partner=dialogue.said("user", before=turn),
                     past=elsewhere or own,
                     relevant=None if dialogue.relevant is None else dialogue.relevant[nth],
                 )
@@ -330,10 +327,6 @@ def _person(dialogue: Dialogue) -> object:
     if dialogue.person is not None:
         return dialogue.person
     return frozenset(dialogue.persona) if dialogue.persona else dialogue.id
-
-
-def _said(dialogue: Dialogue, role: str, before: int) -> tuple[str, ...]:
-    return tuple(message.content for message in dialogue.messages[:before] if message.role == role)
 
 
 def _named(key: Key) -> str:

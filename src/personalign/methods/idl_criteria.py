@@ -87,13 +87,7 @@ def triple_maker(
         people, extractor=extractor or NoFacts(), encoder=encoder, similar=similar, seed=seed
     )
     said = {
-        person.name: [
-            turn.content
-            for session in person.sessions
-            for turn in session.messages
-            if turn.role == "assistant"
-        ]
-        for person in people
+        person.name: [text for session in person.sessions for text in session.said()] for person in people
     }
     return TripleMaker(criteria, said, seed, criteria.counts)
 

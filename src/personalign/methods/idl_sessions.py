@@ -97,7 +97,7 @@ def read_people(
 def _telling(session: Dialogue, extractor: Extractor | None) -> list[str]:
     if extractor is not None:
         return persona_intensive(session, extractor)
-    return [turn.content for turn in session.messages if turn.role == "assistant"]
+    return list(session.said())
 
 
 def told_in_training(

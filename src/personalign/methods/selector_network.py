@@ -46,8 +46,8 @@ def view_of(
     dialogue: Dialogue, turn: int, vectors: Vectors, *, weights: Mapping[str, float], language: Language
 ) -> TurnView:
     """Reads the lines, and of the messages those before the turn; `weights` are words' inverse document frequencies."""
-    said = [item.content for item in dialogue.messages[:turn] if item.role == "user"]
-    told = [item.content for item in dialogue.messages[:turn] if item.role == "assistant"]
+    said = dialogue.said("user", before=turn)
+    told = dialogue.said(before=turn)
     lines = np.stack([vectors[line] for line in dialogue.persona])
     context = np.zeros((CONTEXTS, lines.shape[1]), dtype=np.float32)
     for place, texts in enumerate((said[-1:], said[-2:-1], told[-1:])):

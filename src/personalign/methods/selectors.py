@@ -1,5 +1,6 @@
 """Encoders as selectors: the line nearest to what was just said, or the nearest that was not told yet."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,8 @@ class EncoderScorer:
     def _line_scores(
         self, dialogue: Dialogue, turn: int, lines: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float64]:
-        said = [item.content for item in dialogue.messages[:turn] if item.role == "user"]
-        told = [item.content for item in dialogue.messages[:turn] if item.role == "assistant"]
+        said = dialogue.said("user", before=turn)
+        told = dialogue.said(before=turn)
         scores = np.zeros(len(lines))
         if said:
             scores = (lines @ self._vectors[said[-1]]).astype(np.float64)
@@ -53,7 +54,7 @@ class EncoderScorer:
         if fresh:
             self._vectors.update(zip(fresh, self.encoder.encode(fresh), strict=True))
 
-    def _stack(self, texts: list[str]) -> npt.NDArray[np.float32]:
+    def _stack(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         return np.stack([self._vectors[text] for text in texts])
 
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from personalign.data.dialogue import Dialogue
+from personalign.data.dialogue import Dialogue, Role
 from personalign.data.people import Person
 from personalign.errors import PersonalignError
 from personalign.evaluation.nli_rows import normalise
@@ -157,7 +157,5 @@ def _objects_of(facts: Iterable[Sequence[Triple]]) -> dict[str, list[str]]:
     return {relation: sorted(things) for relation, things in found.items()}
 
 
-def _distinct(sessions: Iterable[Dialogue], role: str) -> list[str]:
-    return list(
-        dict.fromkeys(turn.content for item in sessions for turn in item.messages if turn.role == role)
-    )
+def _distinct(sessions: Iterable[Dialogue], role: Role) -> list[str]:
+    return list(dict.fromkeys(text for session in sessions for text in session.said(role)))

@@ -36,7 +36,7 @@ def persona_intensive(dialogue: Dialogue, extractor: Extractor) -> list[str]:
 
     What is extracted from is what the person says; a message counts where the object of one of its facts stands in it.
     """
-    said = [turn.content for turn in dialogue.messages if turn.role == "assistant"]
+    said = list(dialogue.said())
     found = extractor.triples(said)
     kept = [
         text
