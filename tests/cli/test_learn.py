@@ -13,7 +13,7 @@ import torch
 from tests.decoding.tiny_chat_models import chat_model
 from typer.testing import CliRunner
 
-from personalign.cli.learn import Strikes, read_strikes
+from personalign.cli.learn import Strikes, _slug, read_strikes
 from personalign.cli.main import app
 from personalign.data.formats import read_dialogues
 from personalign.errors import PersonalignError
@@ -335,3 +335,9 @@ def test_a_chat_is_told_anybodys_sessions(tmp_path: Path, model: Path) -> None:
     # A persona that is given stands in for the sessions that came along.
     assert "Its persona:" in chat("--line", "i have a dog .")
     assert "this model is told somebody's sessions, and no persona" in chat(typed="/persona i have a dog .\n")
+
+
+def test_a_folder_is_named_after_who_is_learnt() -> None:
+    assert _slug("Ana / Work ") == "Ana-Work"
+    assert _slug("小红") == "小红"
+    assert _slug("?!") == "somebody"

@@ -125,6 +125,22 @@ def test_runs_of_one_recipe_are_seeds(finished: Path, tmp_path: Path) -> None:
     assert {row["test"] for row in rows_in(tmp_path / "both")} == {"", "t-test over seeds"}
 
 
+def test_seeds_may_share_the_backbone_that_one_of_them_made(finished: Path, tmp_path: Path) -> None:
+    def beginning_from(maker: Path, name: str) -> Path:
+        shared = f"backbone.name={maker / 'models' / 'backbone'}"
+        rest = ("backbone.scratch=null", "stages.copying=null", "stages.pretrain=null")
+        return another_run(finished, tmp_path / name, "seed=7", shared, *rest)
+
+    arguments = ("--metrics", "length", "--samples", 200)
+    again = beginning_from(finished, "again")
+    result = personalign("report", finished, again, "--out", tmp_path / "both", *arguments)
+    assert result.exit_code == 0, result.output
+    wider = another_run(finished, tmp_path / "wider", "backbone.scratch.width=64")
+    other = beginning_from(wider, "other")
+    result = personalign("report", finished, other, "--out", tmp_path / "neither", *arguments)
+    assert "`backbone.scratch.width` is" in " ".join(result.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

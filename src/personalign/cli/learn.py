@@ -78,6 +78,7 @@ def learn(
 
     Ask everybody who wrote before you do: the model may repeat what they said.
     """
+    from personalign.methods.idl_lineup import counted
     from personalign.methods.learn import LearnRun, learn_recipe
     from personalign.methods.models import SESSIONS
 
@@ -129,7 +130,7 @@ def learn(
         tell_losses(export, log, read)
         replies = sum(len(item.reply_indices()) for item in sessions)
         console.print(
-            f"{read.person}: {len(read.dialogues):,} sessions in {read.messages:,} messages, {read.first:%Y-%m-%d} to "
+            f"{read.person}: {counted(len(read.dialogues))} in {read.messages:,} messages, {read.first:%Y-%m-%d} to "
             f"{read.last:%Y-%m-%d}; the latest {len(sessions):,} are learnt from, with {replies:,} replies",
             markup=False,
             soft_wrap=True,
@@ -154,7 +155,7 @@ def learn(
     records = interruptible(run.run, again=again)
     told = records["model"]["told"]
     console.print(
-        f"Learnt from {records['stage1']['sessions']} sessions in {records['stage1']['steps']} steps; "
+        f"Learnt from {counted(records['stage1']['sessions'])} in {records['stage1']['steps']} steps; "
         f"{len(told)} of them are told before a chat.",
         markup=False,
         soft_wrap=True,
@@ -325,5 +326,5 @@ def _language(sessions: list[Dialogue]) -> str:
 
 
 def _slug(name: str) -> str:
-    words = "".join(sign if sign.isalnum() else "-" for sign in name).strip("-")
-    return words or "somebody"
+    words = "".join(sign if sign.isalnum() else " " for sign in name).split()
+    return "-".join(words) or "somebody"

@@ -122,4 +122,4 @@ def _systems(recipe: IdlRecipe, part: str) -> list[IdlSystem]:
 
 
 def counted(sessions: int) -> str:
-    return "1 session" if sessions == 1 else f"{sessions} sessions"
+    return "1 session" if sessions == 1 else f"{sessions:,} sessions"

@@ -117,9 +117,9 @@ def open_run(folder: Path) -> FinishedRun:
 def check_seeds(runs: Sequence[FinishedRun]) -> None:
     """Raises PersonalignError unless the runs are of one recipe, on the same test turns, each with a seed of its own."""
     first = runs[0]
-    settings = _settings(first.recipe.model_dump(mode="json"))
+    settings = _settings(_from_its_beginning(first.recipe))
     for run in runs[1:]:
-        other = _settings(run.recipe.model_dump(mode="json"))
+        other = _settings(_from_its_beginning(run.recipe))
         differing = [key for key in settings | other if settings.get(key) != other.get(key)]
         if differing:
             key = differing[0]
@@ -138,6 +138,18 @@ def check_seeds(runs: Sequence[FinishedRun]) -> None:
                 f"{earlier.folder} and {later.folder} both have the seed {later.recipe.seed}; give runs of different "
                 "seeds"
             )
+
+
+def _from_its_beginning(recipe: Recipe | IdlRecipe) -> dict[str, Any]:
+    """The recipe; one that starts from another run's backbone as if it had made it, so that seeds may share one."""
+    values = recipe.model_dump(mode="json")
+    backbone = Path(recipe.backbone.name or "")
+    made_by = backbone.parent.parent / "recipe.yaml"
+    if backbone.parts[-2:] == ("models", "backbone") and made_by.is_file():
+        maker = parse_run_recipe(read_recipe(made_by), source=str(made_by)).model_dump(mode="json")
+        values["backbone"] |= {name: maker["backbone"][name] for name in ("name", "scratch")}
+        values["stages"] |= {name: maker["stages"][name] for name in ("copying", "pretrain")}
+    return values
 
 
 def _settings(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
