@@ -57,6 +57,8 @@ def arms() -> list[list[Arm]]:
 
     variants = [
         variant("without-sft", "stages.stage2.sft_weight=0"),
+        # Pairs of the turns labelled none too.
+        variant("all-turns", "stages.stage2.only_labelled=false"),
         # To its end, for the course of C.score and BLEU (PAL, Figure 4).
         variant("whole-alignment", "stages.stage2.patience=null"),
         variant("selector-lm", "selector.kind=lm"),
