@@ -6,7 +6,8 @@ Runs the recipe into FOLDER/NAME, one run after the other or, with `--jobs`, sev
 done again, so it may be interrupted and started once more. All but the GPT-2 shape start from the backbone of seed 1; an
 ablation or a variant begins as a copy of the run of its seed and repeats the steps that differ. The output of each run
 is in FOLDER/NAME.log.
-Then `personalign report FOLDER/seed-1 FOLDER/seed-2 FOLDER/seed-3` has the tables, with t-tests over the seeds.
+Then `python benchmarks/proof_tables.py FOLDER` has the tables, `personalign report FOLDER/seed-1 FOLDER/seed-2
+FOLDER/seed-3` the tests over the seeds.
 """
 
 import argparse
