@@ -24,6 +24,9 @@ RECIPE = "pal-personachat-small"
 SEEDS = (1, 2, 3)
 ABLATIONS = ("without_mix", "without_alignment", "only_selection", "only_generation", "without_pairs")
 ONE_SYSTEM = ("evaluation.strategies=[predicted]", "evaluation.revised=false")
+RESULTS = "results.json"
+# What would be taken for the copy's own as long as it is not finished.
+OF_THE_BASE_ALONE = (".lock", "report", RESULTS, "table.md", "README.md", "model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +130,17 @@ def _run(arm: Arm, folder: Path) -> int:
     place = folder / arm.name
     if arm.base is not None and not place.exists():
         base = folder / arm.base
-        if not base.is_dir():
+        if not (base / "steps" / RESULTS).is_file():
             print(
-                f"{arm.name}: needs the run {arm.base}, which is not in {folder}", file=sys.stderr, flush=True
+                f"{arm.name}: needs the run {arm.base}, which is not finished in {folder}",
+                file=sys.stderr,
+                flush=True,
             )
             return 1
         # Whole or not at all: a copy that was cut short would be gone on with.
         part = place.with_name(f"{arm.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(base, part, ignore=shutil.ignore_patterns(".lock", "report"))
+        shutil.copytree(base, part, ignore=shutil.ignore_patterns(*OF_THE_BASE_ALONE))
         part.rename(place)
     command = [sys.executable, "-m", "personalign", "run", RECIPE, "--out", str(place), "--resume"]
     command += [word for assignment in arm.assignments(folder) for word in ("--set", assignment)]

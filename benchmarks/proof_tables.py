@@ -57,7 +57,7 @@ def main() -> int:
         for name, system in seeds[0].items()
     }
     _print(f"Systems, {len(seeds)} seeds", systems)
-    ablated: dict[str, list[Result]] = {"PAL": [seed[_FINAL] for seed in seeds]}
+    ablated: dict[str, list[Result]] = {f"PAL, {len(seeds)} seeds": [seed[_FINAL] for seed in seeds]}
     for name in ABLATIONS:
         of_name = [runs[run][_FINAL] for seed in SEEDS if (run := f"seed-{seed}-{name}") in runs]
         if of_name:
@@ -70,7 +70,8 @@ def main() -> int:
             if "finetuning" in runs[arm.name] and arm.base is None:
                 variants[f"{arm.name}, fine-tuning"] = [runs[arm.name]["finetuning"]]
     _print("Variants of seed 1", variants)
-    for name in runs:
+    # An ablation may lack the stage, and the journal that it began as a copy of has it.
+    for name in (name for name in runs if not name.endswith(ABLATIONS)):
         _print_course(name, folder / name / "metrics.jsonl")
     return 0
 

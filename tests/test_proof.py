@@ -41,7 +41,8 @@ def test_a_run_comes_after_the_one_it_begins_as_a_copy_of(proof: ModuleType) -> 
     for phase in proof.arms():
         assert all(arm.base is None or arm.base in done for arm in phase)
         # One with the backbone of seed 1 comes after seed 1.
-        assert all(arm.seed == 1 or "seed-1" in done for arm in phase)
+        assert all(not arm.given_backbone or "seed-1" in done for arm in phase)
+        assert all(arm.given_backbone for arm in phase if arm.seed != 1 or arm.name == "paper-template")
         done |= {arm.name for arm in phase}
 
 
@@ -56,7 +57,12 @@ def test_a_copy_is_whole_and_goes_on(
     (tmp_path / "seed-1" / "steps").mkdir(parents=True)
     (tmp_path / "seed-1" / ".lock").touch()
     (tmp_path / "seed-1" / "steps" / "stage1.json").write_text("{}")
+    (tmp_path / "seed-1" / "results.json").write_text("{}")
+    (tmp_path / "seed-1" / "model").mkdir()
     (tmp_path / "seed-1-made.part").mkdir()
+    assert proof._run(arm, tmp_path) == 1
+    assert not asked
+    (tmp_path / "seed-1" / "steps" / "results.json").write_text("{}")
     assert proof._run(arm, tmp_path) == 0
     place = tmp_path / "seed-1-made"
     assert sorted(path.name for path in place.rglob("*")) == ["stage1.json", "steps"]

@@ -115,6 +115,11 @@ def test_without_pairs_trains_on_gold_replies_under_the_gold_line() -> None:
     assert [list(e.paths[0].prompt) for e in alone] == [list(e.paths[0].prompt) for e in pairs]
     assert [list(e.paths[0].target) for e in alone] == [list(e.paths[0].target) for e in pairs]
     assert all(len(example.paths) == 1 for example in alone)
+    dropped = pal.Dropped()
+    labelled = pal.gold_alone([baker(), greeter()], prompter(), dropped=dropped, only_labelled=True)
+    paired = preferences([baker(), greeter()], only_labelled=True)
+    assert [example.key for example in labelled] == [example.key for example in paired]
+    assert dropped.counts["labelled none"] > 0
 
 
 def test_reply_weight_scales_the_replies_and_nothing_else() -> None:

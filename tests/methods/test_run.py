@@ -353,6 +353,8 @@ def test_an_ablation_leaves_the_baseline_alone(tmp_path: Path) -> None:
         "predict:finetuning_longer",
         "predict:finetuning_unseen",
     }
+    for ablation in ("without_alignment", "without_pairs"):
+        assert fingerprints(tmp_path, f"ablation={ablation}")["stage1"] == before["stage1"]
 
 
 def test_a_turn_that_no_reply_fits_is_refused_before_training(sources: Path, tmp_path: Path) -> None:

@@ -127,9 +127,18 @@ def alignment_pairs(
     return examples
 
 
-def gold_alone(dialogues: Iterable[Dialogue], prompter: Prompter, *, dropped: Dropped) -> list[Example]:
-    """Stage 2 without pairs construction (Table 5): the gold replies as nll targets."""
-    return persona_aware_learning(dialogues, prompter, dropped=dropped, ablation="only_generation")
+def gold_alone(
+    dialogues: Sequence[Dialogue], prompter: Prompter, *, dropped: Dropped, only_labelled: bool = False
+) -> list[Example]:
+    """Stage 2 without pairs construction (Table 5): the gold replies of the same turns as nll targets."""
+    examples = persona_aware_learning(dialogues, prompter, dropped=dropped, ablation="only_generation")
+    if not only_labelled:
+        return examples
+    of = {dialogue.id: dialogue for dialogue in dialogues}
+    kept = [item for item in examples if labelled_line(of[item.dialogue], item.turn) is not None]
+    for _ in range(len(examples) - len(kept)):
+        dropped.add("labelled none")
+    return kept
 
 
 def branch_scores(

@@ -98,7 +98,11 @@ class PalRun(StepRun[Recipe]):
         """Training a stage, behind the rejected replies where it aligns with pairs."""
         recipe, steps = self.recipe, []
         settings: dict[str, Any] = dict(common)
-        if name in ("stage1", "stage2"):
+        if name == "stage1":
+            # The other ablations leave it as it is.
+            of_one_task = recipe.ablation in ("only_selection", "only_generation")
+            settings["ablation"] = recipe.ablation if of_one_task else "none"
+        elif name == "stage2":
             settings["ablation"] = recipe.ablation
         start = {"finetuning_longer": "finetuning", "stage2": aligned_from(recipe)}.get(name, "backbone")
         after: tuple[str, ...] = (start,)

@@ -48,9 +48,9 @@ def stage_examples(
         )
     if name != "stage2":
         return pal.fine_tuning(parts["train"], prompter, dropped=dropped, trunk_weight=weight)
-    if recipe.ablation == "without_pairs" or rejected is None:
-        return pal.gold_alone(parts["align"], prompter, dropped=dropped)
     only_labelled = recipe.stages.stage2.only_labelled
+    if recipe.ablation == "without_pairs" or rejected is None:
+        return pal.gold_alone(parts["align"], prompter, dropped=dropped, only_labelled=only_labelled)
     return pal.alignment_pairs(
         parts["align"], rejected, prompter, dropped=dropped, only_labelled=only_labelled
     )
