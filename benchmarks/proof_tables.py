@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from personalign._files import read_whole_lines
+from personalign.methods.steps import undone
 from personalign.methods.tables import judged_names, markdown, read_results
 from proof import ABLATIONS, SEEDS, arms
 
@@ -44,7 +45,7 @@ def main() -> int:
     folder = Path(sys.argv[1])
     runs: Runs = {}
     for arm in (arm for phase in arms() for arm in phase):
-        if (folder / arm.name / "results.json").is_file():
+        if (folder / arm.name / "results.json").is_file() and not undone(folder / arm.name):
             runs[arm.name] = read_results(folder / arm.name)
         else:
             print(f"{arm.name} is not finished", file=sys.stderr)

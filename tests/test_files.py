@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from personalign._files import atomic_path, whole_folder, write_json, write_jsonl, write_text
+from personalign._files import (
+    atomic_path,
+    read_whole_lines,
+    whole_folder,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 from personalign.errors import PersonalignError
 
 
@@ -101,3 +108,11 @@ def test_replacing_does_away_with_what_a_kill_left(tmp_path: Path) -> None:
         (part / "whole").write_text("")
     assert names(tmp_path) == ["model"]
     assert names(tmp_path / "model") == ["whole"]
+
+
+def test_rows_hold_signs_that_end_lines_elsewhere(tmp_path: Path) -> None:
+    rows = [{"text": "a\u2028b\x85c"}, {"text": "d"}]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    with open(tmp_path / "rows.jsonl", "a", encoding="utf-8") as stream:
+        stream.write('{"text": "to')
+    assert list(read_whole_lines(tmp_path / "rows.jsonl")) == rows

@@ -134,7 +134,8 @@ def write_jsonl(path: Path | str, rows: Iterable[Any]) -> int:
 
 def read_whole_lines(path: Path) -> Iterator[Any]:
     """The rows of JSON Lines that were appended to, but for one that a full disk or a lost machine cut off."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Not splitlines, which cuts at signs that JSON leaves as they are, such as U+2028.
+    for line in path.read_text(encoding="utf-8").split("\n"):
         with contextlib.suppress(json.JSONDecodeError):
             yield json.loads(line)
 

@@ -142,11 +142,13 @@ def test_sampling_hands_on_its_settings_and_a_seed_of_its_own_per_reply(fake: Fa
 
 def test_a_model_that_is_not_served_is_told_at_once(fake: Fake, tmp_path: Path) -> None:
     def opened(name: str) -> ServedModel:
-        return open_served(name, decoding=GREEDY, end_ids=[1], store=tmp_path / "served.jsonl")
+        return open_served(
+            name, folder=tmp_path / "stage1", decoding=GREEDY, end_ids=[1], store=tmp_path / "served.jsonl"
+        )
 
     assert opened("small").name == "small"
     with pytest.raises(
-        PersonalignError, match=r"no model 'stage1', only small; .*--served-model-name stage1"
+        PersonalignError, match=r"no model 'stage1', only small; .*/stage1 --served-model-name stage1`"
     ):
         opened("stage1")
     fake.listed = (200, ["what"], {})

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 from tests.methods.made_runs import SilentReporter, baker, greeter
 
-from personalign.data.formats import write_dialogues
+from personalign.data.formats import read_dialogues, write_dialogues
+from personalign.data.split import conversation_of, split_by_persona
 from personalign.errors import PersonalignError
 from personalign.methods.opening import open_model
 from personalign.methods.pretrain_recipe import parse_pretrain_recipe
@@ -89,6 +90,10 @@ def test_the_folder_chats_with_its_own_prompts_and_bias(made: tuple[Path, dict[s
     assert tokens.encode("I have a DOG .") == tokens.encode("i have a dog .")
 
 
+def test_no_checkpoint_stays(made: tuple[Path, dict[str, Any]]) -> None:
+    assert not list((made[0] / "run").rglob("checkpoints/*"))
+
+
 def test_weights_are_stored_as_asked(made: tuple[Path, dict[str, Any]]) -> None:
     stored = load_file(made[0] / "run" / "model" / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.bfloat16}
@@ -120,6 +125,35 @@ def test_both_sides_are_read(tmp_path: Path) -> None:
     assert [item.persona for item in both[8:]] == [("i like tea .",)] * 8
     assert both[8].messages[0].role == "assistant"
     assert all(item.relevant is not None for item in both)
+
+
+def test_what_is_held_out_is_not_learnt_from_its_other_side(tmp_path: Path) -> None:
+    changes = values(tmp_path, data={"files": [str(tmp_path / "talks.jsonl")], "both_sides": True})
+    nameless = [
+        replace(talk, person=None, partner_persona=(f"i like {at} teas .",))
+        for at, talk in enumerate(read_dialogues(str(tmp_path / "talks.jsonl")))
+    ]
+    write_dialogues(tmp_path / "talks.jsonl", nameless)
+    recipe = parse_pretrain_recipe(changes, source="made.yaml")
+    dialogues, _ = PretrainRun(recipe, tmp_path, reporter=SilentReporter())._dialogues()
+    parts = split_by_persona(dialogues, {"train": 0.5, "held_out": 0.5}, seed=1)
+    learnt, held_out = ({conversation_of(item) for item in parts[name]} for name in ("train", "held_out"))
+    assert len(dialogues) == 16
+    assert len(learnt | held_out) == len(nameless)
+    assert None not in learnt
+    assert not learnt & held_out
+
+
+def test_a_backbone_is_made_anew_when_a_file_is_another(tmp_path: Path) -> None:
+    recipe = parse_pretrain_recipe(values(tmp_path), source="made.yaml")
+
+    def fingerprint() -> str:
+        return PretrainRun(recipe, tmp_path / "run", reporter=SilentReporter()).plan()[0].fingerprint
+
+    before = fingerprint()
+    assert fingerprint() == before
+    write_dialogues(tmp_path / "tested.jsonl", [greeter(), baker()])
+    assert fingerprint() != before
 
 
 def test_the_curve_and_the_card_are_those_of_the_run(made: tuple[Path, dict[str, Any]]) -> None:
@@ -167,6 +201,8 @@ def test_text_alone_learns_no_selection(tmp_path: Path) -> None:
         ({"backbone": {"name": "gpt2"}}, "backbone: give `scratch` alone"),
         ({"backbone": {"scratch": {}}}, "knows the words of the synthetic corpus alone; write bpe"),
         ({"pretrain": {"learning_rate": 1.0, "patience": 2}}, "pretrain.patience has no meaning here"),
+        ({"pretrain": {"learning_rate": 1.0, "reply_weight": 0.5}}, "pretrain.reply_weight has no meaning"),
+        ({"tasks": "text", "text_weight": 0.5}, "text_weight weighs text against PAL's tasks"),
         ({"method": "pal"}, "takes recipes whose method is pretrain; give this one to `personalign run`"),
     ],
 )

@@ -21,10 +21,12 @@ from personalign.decoding.plain import plain_generate
 from personalign.decoding.selection import choose
 from personalign.errors import PersonalignError
 from personalign.methods import pal
+from personalign.methods.dry_run import estimate
 from personalign.methods.lineup import final_stage
 from personalign.methods.models import ModelStore
 from personalign.methods.opening import open_model
 from personalign.methods.recipe import Recipe, override, parse_recipe
+from personalign.methods.reporting import open_run
 from personalign.methods.run import PalRun
 from personalign.methods.shipped import load_recipe, load_run_recipe
 from personalign.methods.trained_selector import TrainedScorer
@@ -287,6 +289,8 @@ def test_rewritten_personas_are_asked_for_before_anything_is_trained(sources: Pa
     with pytest.raises(PersonalignError, match=r"part: evaluation\.revised needs `persona_revised`"):
         PalRun(recipe(sources, "evaluation.revised=true"), tmp_path, reporter=SilentReporter()).run()
     assert not (tmp_path / "data").exists()
+    with pytest.raises(PersonalignError, match=r"evaluation\.revised needs `persona_revised`"):
+        estimate(recipe(sources, "evaluation.revised=true"), reporter=SilentReporter())
     with pytest.raises(PersonalignError, match="synthetic corpus has no rewritten personas"):
         load_recipe("quickstart", ["evaluation.revised=true"])
     with pytest.raises(PersonalignError, match=r"evaluation\.revised is for PAL"):
@@ -327,6 +331,42 @@ def test_a_change_redoes_what_it_decides_and_nothing_before(
     order = list(states)
     assert states[redone] == "changed"
     assert all(states[name] == "done" for name in order[: order.index(redone)])
+
+
+def test_a_folder_that_is_being_done_again_is_not_taken_for_finished(
+    finished: tuple[PalRun, dict[str, Any]], sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(finished[0].folder, tmp_path / "run"))
+    open_run(folder)
+    open_model(folder)
+
+    def killed(self: PalRun, name: str, start: str) -> dict[str, Any]:
+        raise MemoryError
+
+    changed = PalRun(recipe(sources, "stages.stage2.beta=0.3"), folder, reporter=SilentReporter())
+    with monkeypatch.context() as patched:
+        patched.setattr(PalRun, "_trained", killed)
+        with pytest.raises(MemoryError):
+            changed.run()
+    with pytest.raises(PersonalignError, match="is not finished: it lacks pal_predicted"):
+        open_run(folder)
+    with pytest.raises(PersonalignError, match="is not finished: stage2 is to be done"):
+        open_model(folder)
+    # What the old recipe made is done again as far as it was lost, and the folder is its own once more.
+    before = (folder / "predictions" / "stage1.jsonl").stat().st_mtime_ns
+    PalRun(recipe(sources), folder, reporter=SilentReporter()).run()
+    assert (folder / "predictions" / "stage1.jsonl").stat().st_mtime_ns == before
+    open_run(folder)
+    open_model(folder)
+    assert "beta: 0.3" not in (folder / "recipe.yaml").read_text(encoding="utf-8")
+
+
+def test_a_backbone_of_a_name_does_not_depend_on_how_one_would_be_made(
+    finished: tuple[PalRun, dict[str, Any]], sources: Path
+) -> None:
+    asked = recipe(sources, "stages.copying={max_steps: 3}")
+    planned = PalRun(asked, finished[0].folder, reporter=SilentReporter()).plan()
+    assert {item.state for item in planned} == {"done"}
 
 
 def fingerprints(folder: Path, *assignments: str) -> dict[str, str]:
@@ -485,14 +525,19 @@ def test_a_run_through_a_server_leaves_the_same_replies_and_no_store(
         fake.answer = lambda request: completion(
             ModelStore(asked, tmp_path / "remote" / "models", reporter=SilentReporter()), request
         )
-        for stage in ("stage1", "stage2"):
+        served = {
+            item.step.name: f"{item.step.name}-{item.fingerprint[:8]}"
+            for item in remote.plan()
+            if item.step.name in ("stage1", "stage2")
+        }
+        for stage in served.values():
             fake.listed = (200, {"data": [{"id": "other"}]}, {})
             with pytest.raises(PersonalignError, match=f"has no model '{stage}', only other"):
                 remote.run()
             fake.listed = (200, {"data": [{"id": stage}]}, {})
             with contextlib.suppress(PersonalignError):
                 remote.run()
-        fake.listed = (200, {"data": [{"id": "stage1"}, {"id": "stage2"}]}, {})
+        fake.listed = (200, {"data": [{"id": stage} for stage in served.values()]}, {})
         remote.run()
     for path in sorted((tmp_path / "local" / "predictions").iterdir()):
         assert [row["response"] for row in rows_of(tmp_path / "remote", path.stem)] == [
@@ -509,7 +554,7 @@ ONE_AT_A_TIME = threading.Lock()
 def completion(store: ModelStore, request: dict[str, Any]) -> Answer:
     settings = DecodingSettings(max_new_tokens=request["max_tokens"])
     with ONE_AT_A_TIME:
-        loaded = store.open(request["model"])
+        loaded = store.open(request["model"].split("-")[0])
         [[grown]] = plain_generate(
             loaded, [[request["prompt"]]], decoding=settings, end_ids=request["stop_token_ids"]
         )

@@ -54,7 +54,7 @@ class ServedModel:
             for row in read_whole_lines(self.store):
                 self._kept[row["key"]] = Reply(row["text"], row["ended"], row["tokens"])
 
-    def check(self) -> None:
+    def check(self, folder: Path) -> None:
         """Raise PersonalignError where the server does not answer, or has no model of that name."""
         body = self.server.get("models", who=self._who)
         try:
@@ -66,7 +66,7 @@ class ServedModel:
         if self.name not in names:
             raise PersonalignError(
                 f"the server at {self.server.url} has no model '{self.name}', only {', '.join(names) or 'none'}; "
-                f"start it with that model, for example `vllm serve FOLDER --served-model-name {self.name}`, and go on "
+                f"start it with that model, for example `vllm serve {folder} --served-model-name {self.name}`, and go on "
                 "with --resume"
             )
 
@@ -121,11 +121,13 @@ class ServedModel:
             self._kept[digest] = reply
 
 
-def open_served(name: str, *, decoding: DecodingSettings, end_ids: Sequence[int], store: Path) -> ServedModel:
-    """The model `name` at OPENAI_BASE_URL, checked to be there."""
+def open_served(
+    name: str, *, folder: Path, decoding: DecodingSettings, end_ids: Sequence[int], store: Path
+) -> ServedModel:
+    """The model `name` at OPENAI_BASE_URL, checked to be there; `folder` is what a server is to be started with."""
     server = server_from_environment(f"the model '{name}'")
     model = ServedModel(name, server, decoding, tuple(end_ids), store)
-    model.check()
+    model.check(folder)
     return model
 
 

@@ -18,8 +18,9 @@ from personalign.methods.idl_recipe import IdlRecipe
 from personalign.methods.idl_stages import SessionReader, stand_in_triples
 from personalign.methods.judges import find_judge
 from personalign.methods.labelling import label_parts
+from personalign.methods.lineup import REVISED
 from personalign.methods.models import untrained_backbone
-from personalign.methods.parts import TRIMMED, Parts, load_parts, trimmed_turns
+from personalign.methods.parts import TRIMMED, Parts, load_parts, revised, trimmed_turns
 from personalign.methods.pretraining import pretraining_dialogues, pretraining_examples
 from personalign.methods.recipe import CopyStage, Recipe, RunRecipe, Stage
 from personalign.methods.stages import stage_examples, stage_trees, trained_stages, warmup_remark
@@ -105,6 +106,8 @@ def estimate(recipe: Recipe | IdlRecipe, *, reporter: Reporter) -> Estimate:
         texts = partial(people_texts, recipe, parts)
     else:
         parts = label_parts(load_parts(recipe, say=reporter.say), recipe, reporter=reporter)
+        if recipe.evaluation.revised:
+            parts[REVISED] = revised(parts["test"])
         stages = _pal_stages(recipe, parts)
         texts = partial(pretraining_dialogues, recipe, parts)
     return _estimated(recipe, parts, texts, stages)

@@ -59,7 +59,7 @@ def people_fingerprint(recipe: IdlRecipe) -> dict[str, Any]:
     if files is None:
         return values | {"corpus version": CORPUS_VERSION}
     return values | bytes_of(
-        files, [*files.train, *(test.file for test in files.test.values()), *files.pretrain]
+        files.hub, [*files.train, *(test.file for test in files.test.values()), *files.pretrain]
     )
 
 

@@ -17,6 +17,7 @@ from personalign.methods.idl_recipe import Sessions
 from personalign.methods.models import CARD, SESSIONS
 from personalign.methods.recipe import LEARN, PRETRAIN, Decoding, Selector
 from personalign.methods.selectors import open_scorer
+from personalign.methods.steps import undone
 from personalign.methods.trained_selector import SELECTOR_FILES
 from personalign.models import LoadedModel, load_model
 from personalign.models.hub import hub_arguments
@@ -112,16 +113,17 @@ def _model_of_run(source: str | Path) -> str | Path:
     folder = Path(source).expanduser()
     if not (folder / RECIPE).is_file():
         return source
-    if not (folder / PUBLISHED).is_dir():
+    left = undone(folder)
+    if left or not (folder / PUBLISHED).is_dir():
         lines = (folder / RECIPE).read_text(encoding="utf-8").splitlines()
         command = f"run {folder / RECIPE}"
         if f"method: {PRETRAIN}" in lines:
             command = f"pretrain {folder / RECIPE}"
         elif f"method: {LEARN}" in lines:
             command = "learn EXPORT --person NAME"
+        what = f"is not finished: {left[0]} is to be done" if left else "has no model yet: it is not finished"
         raise PersonalignError(
-            f"the run '{source}' has no model yet: it is not finished; go on with "
-            f"`personalign {command} --out {folder} --resume`"
+            f"the run '{source}' {what}; go on with `personalign {command} --out {folder} --resume`"
         )
     return folder / PUBLISHED
 

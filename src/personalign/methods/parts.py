@@ -105,10 +105,11 @@ def _refuse_overlap(parts: Parts, files: FileData) -> None:
             if shared.persona_sets or shared.people or shared.conversations:
                 file = files.test if other == "test" else files.align
                 more = f" and {shared.conversations} conversations" if shared.conversations else ""
+                # It leaves out those that are tested, and no others.
+                drop = ", or write data.files.shared=drop" if other == "test" else ""
                 raise PersonalignError(
                     f"data: file '{file}', part '{other}', and part '{name}' share {shared.persona_sets} persona sets "
-                    f"and {shared.people} people{more}; make files that share none with `personalign data split`, or "
-                    "write data.files.shared=drop"
+                    f"and {shared.people} people{more}; make files that share none with `personalign data split`{drop}"
                 )
 
 
@@ -163,15 +164,15 @@ def source_fingerprint(recipe: Recipe) -> dict[str, Any]:
     if recipe.data.files is not None:
         files = recipe.data.files
         keys = (files.train, files.test, files.align, files.pretrain_persona_pairs, *files.pretrain)
-        values |= bytes_of(files, [key for key in keys if key is not None])
+        values |= bytes_of(files.hub, [key for key in keys if key is not None])
     return values
 
 
-def bytes_of(files: Files, keys: Sequence[str]) -> dict[str, str]:
+def bytes_of(hub: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
     """A hash of each file of the recipe that lies here."""
     found = {}
     for key in keys:
-        path = Path(locate(key, files.hub))
+        path = Path(locate(key, hub))
         if path.is_file():
             found[f"SHA-256 of {key}"] = file_hash(path)
     return found

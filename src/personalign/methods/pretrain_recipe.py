@@ -108,12 +108,14 @@ def parse_pretrain_recipe(values: Mapping[str, Any], *, source: str) -> Pretrain
             f"{source}: backbone.scratch.tokenizer is 'word', which knows the words of the synthetic corpus alone; "
             "write bpe"
         )
-    for key, told in (
-        ("evaluate_every", recipe.pretrain.evaluate_every),
-        ("patience", recipe.pretrain.patience),
-    ):
-        if told is not None:
+    defaults = PretrainStage.model_fields
+    for key in ("evaluate_every", "patience", "trunk_weight", "reply_weight"):
+        if getattr(recipe.pretrain, key) != defaults[key].default:
             raise PersonalignError(f"{source}: pretrain.{key} has no meaning here; leave it out")
+    if recipe.tasks == "text" and "text_weight" in recipe.model_fields_set:
+        raise PersonalignError(
+            f"{source}: text_weight weighs text against PAL's tasks, and tasks is text; leave it out"
+        )
     return recipe
 
 

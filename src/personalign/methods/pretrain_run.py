@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from personalign._version import __version__
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.formats import read_dialogues
 from personalign.data.split import split_by_persona
+from personalign.data.synthetic.corpus import CORPUS_VERSION
 from personalign.decoding.respond import selection_scores
 from personalign.decoding.selection import labelled_line
 from personalign.evaluation.report.charts import Line, standalone_chart
@@ -25,7 +27,7 @@ from personalign.labels.labeller import IdfOverlapLabeller
 from personalign.methods import pal
 from personalign.methods.cards import credit_lines
 from personalign.methods.models import CARD, build_from_scratch, published_card, write_model
-from personalign.methods.parts import locate
+from personalign.methods.parts import bytes_of, locate
 from personalign.methods.pretrain_recipe import PretrainRecipe
 from personalign.methods.pretrain_text import filled_in, synthetic_text
 from personalign.methods.pretraining import (
@@ -38,7 +40,16 @@ from personalign.methods.pretraining import (
 )
 from personalign.methods.recipe import Selector, recipe_yaml
 from personalign.methods.selecting import Calibration, calibrated
-from personalign.methods.steps import Planned, Reporter, Step, alone_in, checkpoint_folder, plan, run_steps
+from personalign.methods.steps import (
+    Planned,
+    Reporter,
+    Step,
+    alone_in,
+    checkpoint_folder,
+    plan,
+    run_steps,
+    write_plan,
+)
 from personalign.models import LoadedModel
 from personalign.prompts import Prompter, PromptSettings
 from personalign.training.examples import Example, grow
@@ -82,12 +93,19 @@ class PretrainRun:
             if self._ranks.main:
                 # Beside `model/`, so that the folder opens like a run's.
                 write_text(self.folder / "recipe.yaml", recipe_yaml(self.recipe))
+                write_plan(self.folder, self.plan())
             steps = [self._step()]
             return run_steps(steps, self.folder, reporter=self._reporter, ranks=self._ranks)[MODEL]
 
     def _step(self) -> Step:
         # Not what is only said of it.
-        settings = self.recipe.model_dump(exclude={"description", "measured", "credits", "examples"})
+        recipe = self.recipe
+        settings = recipe.model_dump(exclude={"description", "measured", "credits", "examples"})
+        data = recipe.data
+        keys = (*data.files, *data.tested, *filter(None, [data.persona_pairs]))
+        settings |= bytes_of(data.hub, keys)
+        if data.synthetic is not None:
+            settings["corpus version"] = CORPUS_VERSION
         return Step(MODEL, "Backbone", (), settings, self._train)
 
     def _train(self) -> dict[str, Any]:
@@ -135,8 +153,11 @@ class PretrainRun:
             for tensor in loaded.model.parameters():
                 tensor.data = tensor.data.bfloat16().float()
         record["held_out"] = self._measure(loaded, prompter, parts["held_out"])
+        # No process may still read from there.
+        self._ranks.wait()
         if self._ranks.main:
             self._publish(loaded, prompter, record, parts["held_out"])
+            shutil.rmtree(checkpoints, ignore_errors=True)
         return record
 
     def _dialogues(self) -> tuple[list[Dialogue], dict[str, int]]:
@@ -150,9 +171,11 @@ class PretrainRun:
                 # As it was written: a placeholder that is filled in would hide what is tested.
                 read, counts = untested([read], tested)
                 left_out.update(counts)
-            sources.append(filled_in(read, data.fill_in, seed=self.recipe.seed))
-        if data.both_sides:
-            sources = [[*source, *filter(None, map(_other_side, source))] for source in sources]
+            source = filled_in(read, data.fill_in, seed=self.recipe.seed)
+            if data.both_sides:
+                bound = [_bound(item, key) for item in source]
+                source = [*bound, *(_other_side(item) for item in bound if item.partner_persona)]
+            sources.append(source)
         if data.persona_pairs is not None:
             sources.append(pairs_as_dialogues(locate(data.persona_pairs, data.hub)))
         if data.synthetic is not None:
@@ -236,10 +259,13 @@ class PretrainRun:
             write_text(folder / "README.md", _model_card(recipe, record))
 
 
-def _other_side(dialogue: Dialogue) -> Dialogue | None:
-    """The dialogue with the partner as the assistant; None where nothing is known of the partner."""
-    if not dialogue.partner_persona:
-        return None
+def _bound(dialogue: Dialogue, key: str) -> Dialogue:
+    """With a mark that its other side has too: what is held out of one must not be learnt from the other."""
+    return replace(dialogue, extra={"conversation": f"{key}/{dialogue.id}", **dialogue.extra})
+
+
+def _other_side(dialogue: Dialogue) -> Dialogue:
+    """The dialogue with the partner as the assistant."""
     roles = {"user": "assistant", "assistant": "user"}
     return Dialogue(
         dialogue.id,
@@ -247,6 +273,7 @@ def _other_side(dialogue: Dialogue) -> Dialogue | None:
         tuple(Turn(roles[turn.role], turn.content) for turn in dialogue.messages),  # type: ignore[arg-type]
         partner_persona=dialogue.persona,
         person=dialogue.person,
+        extra={"conversation": dialogue.extra["conversation"]},
     )
 
 

@@ -95,7 +95,7 @@ def copying(loaded: LoadedModel, stage: CopyStage, *, seed: int, reporter: Repor
         reporter.say(
             f"Copying was not learnt: {result.accuracy:.2f} of the tokens after {result.steps} steps, "
             f"{settings.accuracy:g} were wanted. Personas will hardly be kept; try another "
-            "stages.copying.learning_rate, lower for a wider model, or more max_steps"
+            "learning_rate for copying, lower for a wider model, or more max_steps"
         )
     return asdict(result)
 

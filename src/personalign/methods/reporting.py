@@ -26,6 +26,7 @@ from personalign.methods.idl_recipe import IdlRecipe
 from personalign.methods.lineup import GOLD, compared_systems
 from personalign.methods.recipe import Recipe, read_recipe
 from personalign.methods.shipped import parse_run_recipe
+from personalign.methods.steps import undone
 from personalign.methods.systems import System
 
 REPORT_FILES = ("report.html", "table.md", "table.tex", "table.csv")
@@ -103,8 +104,11 @@ def open_run(folder: Path) -> FinishedRun:
     recipe = parse_run_recipe(read_recipe(recipe_file), source=str(recipe_file))
     data = folder / ("tested" if isinstance(recipe, IdlRecipe) else "data") / "test.jsonl.gz"
     run = FinishedRun(folder, recipe, read_dialogues(data) if data.is_file() else [])
+    left = undone(folder)
     missing = [
-        name for name in run.titles().values() if not (folder / "predictions" / f"{name}.jsonl").is_file()
+        name
+        for name in run.titles().values()
+        if f"predict:{name}" in left or not (folder / "predictions" / f"{name}.jsonl").is_file()
     ]
     if missing or not run.dialogues:
         raise PersonalignError(

@@ -147,6 +147,10 @@ class PalRun(StepRun[Recipe]):
             revised(loaded["test"])  # refused now rather than after training
         return label_parts(loaded, self.recipe, reporter=self._reporter)
 
+    def _answered(self) -> Parts:
+        parts = self.parts()
+        return parts | {REVISED: revised(parts["test"])} if self.recipe.evaluation.revised else parts
+
     def _backbone_texts(self) -> tuple[list[Dialogue], dict[str, int]]:
         return pretraining_dialogues(self.recipe, self.parts())
 
@@ -209,8 +213,7 @@ class PalRun(StepRun[Recipe]):
 
     def _predict(self, system: System) -> dict[str, Any]:
         loaded = self._models.open(system.stage)
-        tested = revised(self.parts()["test"]) if system.part == REVISED else self.parts()[system.part]
-        mine = self._ranks.share(tested)
+        mine = self._ranks.share(self._answered()[system.part])
         selection, record = self._selection(system, loaded)
         served = self._served(system.stage, f"predict:{system.name}")
         with self._reporter.task(f"Replies of {system.title}", turns_in(mine)) as advance:
@@ -271,7 +274,9 @@ class PalRun(StepRun[Recipe]):
             return None
         name = f"{step.replace(':', '-')}-{self._fingerprint(step)[:12]}-{self._ranks.rank}.jsonl"
         return open_served(
-            stage,
+            # By its fingerprint, since a server may still have what the stage was before it was trained anew.
+            f"{stage}-{self._fingerprint(stage)[:8]}",
+            folder=self.folder / "models" / stage,
             decoding=self._decoding(),
             end_ids=self.prompter().end_ids,
             store=self.folder / "served" / name,

@@ -69,7 +69,7 @@ def warmup_remark(name: str, stage: Stage, steps: int) -> str | None:
         return None
     return (
         f"{name}: its {steps} steps end within the warm-up of {stage.warmup_steps}, so the learning rate is never "
-        f"reached; lower stages.{name}.warmup_steps, or raise epochs or steps"
+        "reached; lower its warmup_steps, or raise its epochs or steps"
     )
 
 

@@ -29,6 +29,8 @@ from personalign.methods.steps import (
     checkpoint_folder,
     plan,
     run_steps,
+    undone,
+    write_plan,
 )
 from personalign.methods.systems import Row
 from personalign.models import LoadedModel
@@ -78,18 +80,21 @@ class StepRun(ABC, Generic[AnyRecipe]):
     def run(self, *, until: str | None = None) -> dict[str, Any]:
         """Do every step that is not done; returns the results, or the records so far when `until` ends it earlier."""
         wanted = self._wanted(until)
-        undone = {item.step.name for item in plan(wanted, self.folder) if item.state != "done"}
-        if not undone:
-            # Nothing is computed and nothing written: the folder would claim versions that made none of it.
-            return self._run_steps(wanted)
-        if undone & self.judging:
+        planned = self.plan()
+        left = {item.step.name for item in planned[: len(wanted)] if item.state != "done"}
+        if left & self.judging:
             for name in self.recipe.evaluation.judges:
                 find_judge(name)
+        if not left and not undone(self.folder):
+            return self._run_steps(wanted)
         self.folder.mkdir(parents=True, exist_ok=True)
         with alone_in(self.folder, ranks=self._ranks):
             if self._ranks.main:
                 write_text(self.folder / "recipe.yaml", recipe_yaml(self.recipe))
-                write_json(self.folder / "versions.json", _versions())
+                write_plan(self.folder, planned)
+                if left:
+                    # Else nothing is computed, and the folder would claim versions that made none of it.
+                    write_json(self.folder / "versions.json", _versions())
             return self._run_steps(wanted)
 
     def _run_steps(self, wanted: Sequence[Step]) -> dict[str, Any]:
@@ -134,6 +139,10 @@ class StepRun(ABC, Generic[AnyRecipe]):
     def _made_parts(self) -> Parts:
         """The dialogues of each part, as the recipe asks for them."""
 
+    def _answered(self) -> Parts:
+        """The parts, and what else is answered."""
+        return self.parts()
+
     # Models -----------------------------------------------------------------------------------------------
 
     def prompter(self) -> Prompter:
@@ -142,12 +151,14 @@ class StepRun(ABC, Generic[AnyRecipe]):
     def _backbone_settings(self) -> dict[str, Any]:
         """What decides the backbone besides the data."""
         recipe = self.recipe
+        # A backbone of a name is taken as it is.
+        made = recipe.backbone.scratch is not None
         settings = {
             "backbone": recipe.backbone.model_dump(),
             "seed": recipe.seed,
             "language": recipe.language,
-            "copying": _dump(recipe.stages.copying),
-            "pretrain": _dump(recipe.stages.pretrain),
+            "copying": _dump(recipe.stages.copying) if made else None,
+            "pretrain": _dump(recipe.stages.pretrain) if made else None,
         }
         if is_mini(recipe.backbone.name):
             settings["weights"] = mini_fingerprint()
@@ -173,7 +184,7 @@ class StepRun(ABC, Generic[AnyRecipe]):
 
     def _check_lengths(self, prompter: Prompter) -> dict[str, Any]:
         # The stages of `train` count what they lose.
-        parts = {name: dialogues for name, dialogues in self.parts().items() if name != "train"}
+        parts = {name: dialogues for name, dialogues in self._answered().items() if name != "train"}
         counts = trimmed_turns(parts, prompter)
         for name, part in counts.items():
             if part[TRIMMED]:

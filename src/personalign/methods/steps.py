@@ -17,6 +17,7 @@ from personalign._files import remove_unfinished, write_json, write_text
 from personalign._ranks import ALONE, Ranks
 from personalign.errors import PersonalignError
 
+PLAN = "plan.json"
 _MOST_CHANGES_NAMED = 6
 _LONGEST_VALUE = 40
 _NOT_SET: Any = object()
@@ -76,6 +77,24 @@ def plan(steps: Sequence[Step], folder: Path) -> list[Planned]:
             state = "changed" if changes else "after a changed step"
         planned.append(Planned(step, fingerprints[step.name], state, changes))
     return planned
+
+
+def write_plan(folder: Path, planned: Sequence[Planned]) -> None:
+    """What the folder's recipe asks for; until every step is done, the folder also holds what another recipe made."""
+    write_json(folder / PLAN, {item.step.name: item.fingerprint for item in planned})
+
+
+def undone(folder: Path) -> list[str]:
+    """The steps of the folder's plan that are not done, or were done as another recipe asked; in order."""
+    if not (folder / PLAN).is_file():
+        return []
+    asked: dict[str, str] = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    records = {name: read_record(folder, name) for name in asked}
+    return [
+        name
+        for name, fingerprint in asked.items()
+        if (record := records[name]) is None or record["fingerprint"] != fingerprint
+    ]
 
 
 def run_steps(

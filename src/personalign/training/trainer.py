@@ -145,8 +145,8 @@ class TreeTrainer(Trainer):  # type: ignore[misc]
         if not math.isfinite(float(norm)):
             raise PersonalignError(
                 f"{self._stage}: the gradient of step {self.state.global_step + 1} is not a number (norm {float(norm)}), "
-                f"so training stopped before it spoilt the weights; set a lower stages.{self._stage}.learning_rate or "
-                "max_grad_norm, or backbone.dtype float32"
+                f"so training stopped before it spoilt the weights; set a lower learning_rate or max_grad_norm for "
+                "it in the recipe, or backbone.dtype float32"
             )
         return norm
 
