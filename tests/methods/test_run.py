@@ -340,10 +340,20 @@ def test_a_folder_that_is_being_done_again_is_not_taken_for_finished(
     open_run(folder)
     open_model(folder)
 
-    def killed(self: PalRun, name: str, start: str) -> dict[str, Any]:
+    def killed(*arguments: object) -> dict[str, Any]:
         raise MemoryError
 
     changed = PalRun(recipe(sources, "stages.stage2.beta=0.3"), folder, reporter=SilentReporter())
+    # Before anything was done: nothing is lost.
+    with monkeypatch.context() as patched:
+        patched.setattr(PalRun, "_run_steps", killed)
+        with pytest.raises(MemoryError):
+            changed.run()
+    with pytest.raises(PersonalignError, match="is not finished"):
+        open_model(folder)
+    PalRun(recipe(sources), folder, reporter=SilentReporter()).run()
+    assert "beta: 0.3" not in (folder / "recipe.yaml").read_text(encoding="utf-8")
+    open_model(folder)
     with monkeypatch.context() as patched:
         patched.setattr(PalRun, "_trained", killed)
         with pytest.raises(MemoryError):
