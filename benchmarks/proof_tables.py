@@ -57,12 +57,12 @@ def main() -> int:
         str(system["title"]): [seed[name] for seed in seeds if name in seed]
         for name, system in seeds[0].items()
     }
-    _print(f"Systems, {len(seeds)} seeds", systems)
-    ablated: dict[str, list[Result]] = {f"PAL, {len(seeds)} seeds": [seed[_FINAL] for seed in seeds]}
+    _print(f"Systems, {_seeds(seeds)} from one backbone", systems)
+    ablated: dict[str, list[Result]] = {f"PAL, {_seeds(seeds)}": [seed[_FINAL] for seed in seeds]}
     for name in ABLATIONS:
         of_name = [runs[run][_FINAL] for seed in SEEDS if (run := f"seed-{seed}-{name}") in runs]
         if of_name:
-            ablated[f"{name.replace('_', ' ')}, {len(of_name)} seeds"] = of_name
+            ablated[f"{name.replace('_', ' ')}, {_seeds(of_name)}"] = of_name
     _print("Ablations", ablated)
     variants: dict[str, list[Result]] = {"PAL": [seeds[0][_FINAL]]} if "seed-1" in runs else {}
     for arm in arms()[-1]:
@@ -75,6 +75,10 @@ def main() -> int:
     for name in (name for name in runs if not name.endswith(ABLATIONS)):
         _print_course(name, folder / name / "metrics.jsonl")
     return 0
+
+
+def _seeds(runs: Sequence[object]) -> str:
+    return "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
 
 
 def _print(title: str, systems: Mapping[str, Sequence[Result]]) -> None:

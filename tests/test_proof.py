@@ -1,6 +1,7 @@
 """The list of runs behind the results: every one of them is a recipe that can be run, and follows what it needs."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,11 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks" / "proof.py"
 
 @pytest.fixture(scope="module")
 def proof() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("proof_script", SCRIPT)
+    return loaded("proof", SCRIPT)
+
+
+def loaded(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -74,3 +79,46 @@ def test_a_copy_is_whole_and_goes_on(
     assert asked[0][3:] == [
         "run", proof.RECIPE, "--out", str(place), "--resume", "--set", "seed=1", "--set", "ablation=without_mix",
     ]  # fmt: skip
+
+
+def test_the_tables_are_of_what_is_finished(
+    proof: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = loaded("proof_tables", SCRIPT.with_name("proof_tables.py"))
+    for seed, bleu in ((1, 16.0), (2, 18.0)):
+        finish(tmp_path / f"seed-{seed}", bleu)
+    finish(tmp_path / "seed-1-without_mix", 12.5)
+    # Begun again and not finished; a copy that is not finished has no results at all.
+    finish(tmp_path / "seed-2-without_mix", 99.9)
+    (tmp_path / "seed-2-without_mix" / "plan.json").write_text('{"results": "another"}')
+    finish(tmp_path / "whole-alignment", 17.25)
+    (tmp_path / "whole-alignment" / "metrics.jsonl").write_text(
+        '{"stage": "stage2", "step": 10, "validation": 0.5, "bleu-1/coco": 15.25}\n'
+    )
+    monkeypatch.setattr(sys, "argv", ["proof_tables.py", str(tmp_path)])
+    assert tables.main() == 0
+    said = capsys.readouterr()
+    rows = [line for line in said.out.splitlines() if line.startswith("| ")]
+    assert "| PAL | - | - | 17.0 (16.0 to 18.0) | - | - | - | - | - |" in rows
+    assert "| PAL | 0.400 | - | - | - | - |" in rows
+    assert "| without mix, 1 seed | - | - | 12.5 | - | - | - | - | - |" in rows
+    assert "| whole-alignment | - | - | 17.2 | - | - | - | - | - |" in rows
+    assert "| 10 | 0.500 | 15.250 |" in rows
+    assert "99.9" not in said.out
+    assert "seed-2-without_mix is not finished" in said.err
+    assert "seed-3 is not finished" in said.err
+
+
+def finish(folder: Path, bleu: float) -> None:
+    """A run as far as the tables read it."""
+    figures = {
+        "title": "PAL",
+        "part": "test",
+        "bleu-1/coco": bleu,
+        "judge:a": {"recall": {"mean": 0.4, "low": None, "high": None}},
+    }
+    (folder / "steps").mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps({"pal_predicted": figures}))
+    (folder / "metrics.jsonl").touch()
+    (folder / "plan.json").write_text('{"results": "one"}')
+    (folder / "steps" / "results.json").write_text('{"fingerprint": "one", "settings": {}, "record": {}}')

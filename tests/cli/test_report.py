@@ -121,6 +121,7 @@ def test_runs_of_one_recipe_are_seeds(finished: Path, tmp_path: Path) -> None:
     assert last_json(result)["systems"].count("PAL") == 1
     page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
     assert "quickstart; again" in page
+    assert "one backbone" not in page
     assert "The replies are those of the first seed" in page
     assert {row["test"] for row in rows_in(tmp_path / "both")} == {"", "t-test over seeds"}
 
@@ -135,6 +136,8 @@ def test_seeds_may_share_the_backbone_that_one_of_them_made(finished: Path, tmp_
     again = beginning_from(finished, "again")
     result = personalign("report", finished, again, "--out", tmp_path / "both", *arguments)
     assert result.exit_code == 0, result.output
+    assert "Seeds, all from one backbone" in (tmp_path / "both" / "table.md").read_text(encoding="utf-8")
+    assert "1; 7, all from one backbone" in (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
     wider = another_run(finished, tmp_path / "wider", "backbone.scratch.width=64")
     other = beginning_from(wider, "other")
     result = personalign("report", finished, other, "--out", tmp_path / "neither", *arguments)

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from personalign.models.precision import Dtype
 
 
+ONE_BACKBONE = ", all from one backbone: what varies with its making is in no range or test over the seeds"
+
+
 def report(
     sources: Annotated[
         list[str],
@@ -106,6 +109,7 @@ def report(
     _check_target(target, reporting.REPORT_FILES, force=force)
     facts: list[tuple[str, str]] = []
     sections: list[Section] = []
+    shared = ""
     runs: list[reporting.FinishedRun] = []
     dtype: Dtype = "auto"
     bounds: frozenset[str] = frozenset()
@@ -127,7 +131,8 @@ def report(
         sections.append(reporting.training_section(runs))
         sections.append(reporting.attention_section(runs))
         facts += [("recipe", recipe.name), ("runs", "; ".join(run.folder.name for run in runs))]
-        facts.append(("seeds", "; ".join(str(run.recipe.seed) for run in runs)))
+        shared = ONE_BACKBONE if reporting.share_a_backbone(runs) else ""
+        facts.append(("seeds", "; ".join(str(run.recipe.seed) for run in runs) + shared))
         heading = title or f"{recipe.name}: {recipe.description}"
     else:
         assert data is not None
@@ -196,7 +201,7 @@ def report(
         sections=sections,
         facts=facts,
         judge=None if opened is None else opened.name,
-        note=_note(found, part=part, judges=told),
+        note=_note(found, part=part, judges=told, seeds=shared),
         language=spoken,
         further=further,
     )
@@ -215,7 +220,7 @@ def _turns_of(part: Part) -> str:
     )
 
 
-def _note(found: Evaluation, *, part: Part, judges: Sequence[str]) -> str:
+def _note(found: Evaluation, *, part: Part, judges: Sequence[str], seeds: str) -> str:
     """What a table must say that stands alone in a paper."""
     said = [f"Figures {_turns_of(part)}: {found.turns:,} turns of {found.dialogues:,} dialogues."]
     said.append("Brackets: 95 % intervals by dialogue.")
@@ -226,6 +231,8 @@ def _note(found: Evaluation, *, part: Part, judges: Sequence[str]) -> str:
             f"Stars: differs from {found.against} (* p < .05, ** p < .01, *** p < .001; {', '.join(tests)}, Holm's "
             f"correction for {count} tests)."
         )
+    if seeds:
+        said.append(f"Seeds{seeds}.")
     if judges:
         said.append(f"Judges of consistency: {'; '.join(judges)}.")
     if found.bounds:

@@ -144,12 +144,22 @@ def check_seeds(runs: Sequence[FinishedRun]) -> None:
             )
 
 
+def share_a_backbone(runs: Sequence[FinishedRun]) -> bool:
+    """Whether one run made the backbone that the others begin from: then its making is one draw for all of them."""
+    return len(runs) > 1 and any(_made_by(run.recipe) is not None for run in runs)
+
+
+def _made_by(recipe: Recipe | IdlRecipe) -> Path | None:
+    """The recipe of the run that made the backbone from random weights, where it was another run."""
+    backbone = Path(recipe.backbone.name or "")
+    made_by = backbone.parent.parent / "recipe.yaml"
+    return made_by if backbone.parts[-2:] == ("models", "backbone") and made_by.is_file() else None
+
+
 def _from_its_beginning(recipe: Recipe | IdlRecipe) -> dict[str, Any]:
     """The recipe; one that starts from another run's backbone as if it had made it, so that seeds may share one."""
     values = recipe.model_dump(mode="json")
-    backbone = Path(recipe.backbone.name or "")
-    made_by = backbone.parent.parent / "recipe.yaml"
-    if backbone.parts[-2:] == ("models", "backbone") and made_by.is_file():
+    if (made_by := _made_by(recipe)) is not None:
         maker = parse_run_recipe(read_recipe(made_by), source=str(made_by)).model_dump(mode="json")
         values["backbone"] |= {name: maker["backbone"][name] for name in ("name", "scratch")}
         values["stages"] |= {name: maker["stages"][name] for name in ("copying", "pretrain")}
