@@ -379,6 +379,42 @@ def test_a_backbone_of_a_name_does_not_depend_on_how_one_would_be_made(
     assert {item.state for item in planned} == {"done"}
 
 
+def test_what_lies_in_folders_counts_by_what_it_holds(
+    finished: tuple[PalRun, dict[str, Any]], sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = Path(shutil.copytree(sources, tmp_path / "sources"))
+    monkeypatch.setenv("PERSONALIGN_JUDGES", str(tmp_path))
+    (tmp_path / "strict").mkdir()
+    (tmp_path / "strict" / "weights").write_text("one")
+
+    def plan(*assignments: str) -> dict[str, str]:
+        asked = recipe(sources, "evaluation.judges=[strict]", "stages.stage2.evaluate_every=1", *assignments)
+        made = PalRun(asked, tmp_path / "run", reporter=SilentReporter()).plan()
+        return {item.step.name: item.fingerprint for item in made}
+
+    before = plan()
+    assert plan() == before
+    # What selects decides nothing of those that do not select.
+    unstopped = "stages.stage2.evaluate_every=null"
+    one, other = plan(unstopped), plan(unstopped, "selector.kind=encoder")
+    assert [one[name] == other[name] for name in ("predict:pal_unselected", "predict:pal_predicted")] == [
+        True,
+        False,
+    ]
+    with monkeypatch.context() as patched:
+        patched.setenv("PERSONALIGN_JUDGES", str(tmp_path / "none"))
+        assert plan()["stage1"] == before["stage1"]
+    (tmp_path / "strict" / "weights").write_text("other")
+    judged = plan()
+    assert {name for name in before if before[name] == judged[name]} == {
+        "data", "backbone", "stage1", "rejected", "predict:stage1",
+    }  # fmt: skip
+    with open(sources / "backbone" / "config.json", "a", encoding="utf-8") as stream:
+        stream.write("\n")
+    assert plan()["backbone"] != judged["backbone"]
+    assert plan()["data"] == judged["data"]
+
+
 def fingerprints(folder: Path, *assignments: str) -> dict[str, str]:
     small = load_recipe("quickstart-scratch", ["stages.pretrain={learning_rate: 0.1}", *assignments])
     return {

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from personalign.data.synthetic.grammar import find_values
-from personalign.methods.parts import file_hash
 from personalign.methods.recipe import ORACLE
 from personalign.personas.extraction import Extractor, Triple
 
@@ -22,14 +20,6 @@ class GrammarExtractor:
             tuple(Triple("i", kind, value) for kind, value in find_values(text, language=self.language))
             for text in texts
         ]
-
-
-def extractor_fingerprint(name: str | None) -> str | None:
-    """What decides an extractor's facts: the bytes of its folder's files."""
-    if name is None or not Path(name).is_dir():
-        return name
-    files = sorted(path for path in Path(name).iterdir() if path.is_file())
-    return " ".join(f"{path.name}:{file_hash(path)[:16]}" for path in files)
 
 
 def open_extractor(name: str | None, *, language: str) -> Extractor | None:

@@ -20,7 +20,6 @@ from personalign.evaluation.predictions import questions_of
 from personalign.methods import pal
 from personalign.methods.attention import attended, picture
 from personalign.methods.cards import idl_card
-from personalign.methods.extractors import extractor_fingerprint
 from personalign.methods.idl import Remembered, remember
 from personalign.methods.idl_criteria import MadeTriple, examples_by_kind, triple_maker, verified
 from personalign.methods.idl_lineup import IdlSystem, TrainedStage, idl_systems, trained_stages
@@ -30,7 +29,7 @@ from personalign.methods.idl_sessions import Told, summary
 from personalign.methods.idl_stages import SessionReader
 from personalign.methods.idl_tables import IDL_CONSISTENCY, IDL_FIGURES, idl_tables
 from personalign.methods.lineup import GOLD
-from personalign.methods.parts import Parts
+from personalign.methods.parts import Parts, contents_of
 from personalign.methods.recipe import Selector
 from personalign.methods.selecting import Calibration
 from personalign.methods.stages import stage_settings, stage_trees
@@ -50,8 +49,8 @@ class IdlRun(StepRun[IdlRecipe]):
         recipe = self.recipe
         common = {"prompts": recipe.prompts.model_dump(), "seed": recipe.seed}
         sessions = {
-            "sessions": recipe.sessions.model_dump(),
-            "extractor": extractor_fingerprint(recipe.sessions.extractor),
+            "sessions": {**recipe.sessions.model_dump(), "encoder": contents_of(recipe.sessions.encoder)},
+            "extractor": contents_of(recipe.sessions.extractor),
         }
         read = people_fingerprint(recipe) | {"language": recipe.language}
         steps = [
@@ -86,7 +85,7 @@ class IdlRun(StepRun[IdlRecipe]):
             looked = {**sessions, "sessions read": recipe.compared.attention}
             steps.append(Step("attention", "Attention", ("backbone", FINAL), looked, self._attention))
             after = (*after, "attention")
-        return [*steps, Step("results", "Results", after, recipe.evaluation.model_dump(), self._results)]
+        return [*steps, Step("results", "Results", after, self._judging_settings(), self._results)]
 
     # Steps ------------------------------------------------------------------------------------------------
 

@@ -3,12 +3,14 @@
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from personalign.errors import PersonalignError
 from personalign.evaluation.judge import Judge, OracleJudge, Progress
 from personalign.evaluation.judge_cache import PAIRS_BETWEEN_SAVES, CachedJudge, OverallProgress, cache_file
+from personalign.methods.parts import contents_of
 from personalign.methods.recipe import ORACLE
 from personalign.models.precision import Dtype
 
@@ -29,6 +31,18 @@ def find_judge(name: str) -> str:
         f"there is no judge '{name}': train one with `personalign judge train`, then give its folder, or "
         f"set {JUDGE_FOLDER} to the folder that holds it"
     )
+
+
+def judges_asked(names: Sequence[str]) -> dict[str, str]:
+    """What decides the verdicts of judges that are folders here, by name: one may be trained anew under its name."""
+    found = {}
+    for name in names:
+        # One that is missing is told when it is needed.
+        with suppress(PersonalignError):
+            source = find_judge(name)
+            if (contents := contents_of(source)) is not None and contents != source:
+                found[name] = contents
+    return found
 
 
 def open_judge(

@@ -12,8 +12,8 @@ from personalign.labels.labeller import (
     Labeller,
     NliLabeller,
 )
-from personalign.methods.judges import open_judge
-from personalign.methods.parts import Parts
+from personalign.methods.judges import judges_asked, open_judge
+from personalign.methods.parts import Parts, contents_of
 from personalign.methods.recipe import Labels, Recipe
 from personalign.methods.steps import Reporter
 
@@ -68,9 +68,11 @@ def label_settings(recipe: Recipe) -> dict[str, Any]:
     """What decides the labels besides the recipe's section on them."""
     match recipe.data.labels.method:
         case "nli":
-            return {"label_judge": [recipe.evaluation.judges[0], recipe.evaluation.judge_dtype]}
+            first = recipe.evaluation.judges[0]
+            asked = [first, recipe.evaluation.judge_dtype, *judges_asked([first]).values()]
+            return {"label_judge": asked}
         case "cosine" | "cosine-idf":
-            return {"label_encoder": recipe.selector.encoder}
+            return {"label_encoder": contents_of(recipe.selector.encoder)}
     return {}
 
 

@@ -14,12 +14,12 @@ from personalign.data.formats import read_dialogues
 from personalign.data.people import Person, people_of
 from personalign.errors import PersonalignError
 from personalign.methods import pal
-from personalign.methods.extractors import extractor_fingerprint, open_extractor
+from personalign.methods.extractors import open_extractor
 from personalign.methods.idl import mutual_supervised_learning
 from personalign.methods.idl_recipe import Sessions
 from personalign.methods.idl_sessions import People, Told, read_people, summary, told_in_training, told_to
 from personalign.methods.models import SESSIONS
-from personalign.methods.parts import Parts, fingerprint
+from personalign.methods.parts import Parts, contents_of, fingerprint
 from personalign.methods.recipe import BackboneStages, RunRecipe, Selector, Stage, validated
 from personalign.methods.recipe_checks import check_common, check_mini
 from personalign.methods.selecting import Calibration
@@ -159,7 +159,7 @@ class LearnRun(StepRun[LearnRecipe]):
             "seed": recipe.seed,
             "stage": recipe.stages.stage1.model_dump(),
             "sessions": recipe.sessions.model_dump(),
-            "extractor": extractor_fingerprint(recipe.sessions.extractor),
+            "extractor": contents_of(recipe.sessions.extractor),
         }
         return [
             Step("data", "Sessions", (), read, self._data),

@@ -178,6 +178,14 @@ def bytes_of(hub: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def contents_of(name: str | None) -> str | None:
+    """What a model's name stands for: the bytes of the files where it is a folder here, else the name."""
+    if name is None or not Path(name).is_dir():
+        return name
+    files = sorted(path for path in Path(name).iterdir() if path.is_file())
+    return " ".join(f"{path.name}:{file_hash(path)[:16]}" for path in files)
+
+
 def trimmed_turns(parts: Parts, prompter: Prompter) -> dict[str, dict[str, int]]:
     """Count the turns that lose their oldest messages; refuse those that are too long for any reply.
 

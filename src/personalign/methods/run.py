@@ -19,10 +19,11 @@ from personalign.decoding.respond import Selection, SelectionScorer, without_per
 from personalign.decoding.served import ServedModel, open_served
 from personalign.methods import pal
 from personalign.methods.cards import model_card
+from personalign.methods.judges import judges_asked
 from personalign.methods.labelling import label_parts, label_settings
 from personalign.methods.lineup import REVISED, aligned_from, compared_systems, final_stage
 from personalign.methods.measured import measured
-from personalign.methods.parts import Parts, load_parts, revised, source_fingerprint
+from personalign.methods.parts import Parts, contents_of, load_parts, revised, source_fingerprint
 from personalign.methods.pretraining import pretraining_dialogues
 from personalign.methods.recipe import Recipe, Stage
 from personalign.methods.selecting import (
@@ -74,24 +75,26 @@ class PalRun(StepRun[Recipe]):
         ]
         if recipe.selector.kind == "trained":
             asked = {
-                "selector": recipe.selector.model_dump(),
+                "selector": self._selecting(),
                 "seed": recipe.seed,
                 "language": recipe.language,
             }
             steps.append(Step("selector", "Selector", ("data",), asked, self._trained_selector))
         for name, stage in trained_stages(recipe).items():
             steps += self._stage_steps(name, stage, common)
-        settings = {"decoding": recipe.decoding.model_dump(), "selector": recipe.selector.model_dump()}
+        decoding = {"decoding": recipe.decoding.model_dump()}
         systems = compared_systems(recipe)
         for system in systems:
-            chosen = {**settings, "strategy": system.strategy, "part": system.part}
+            chosen: dict[str, Any] = {**decoding, "strategy": system.strategy, "part": system.part}
+            if system.strategy == "predicted":
+                chosen["selector"] = self._selecting()
             title = f"Predictions of {system.title}"
             needed = (system.stage, *(self._selector_step() if system.strategy == "predicted" else ()))
             steps.append(
                 Step(f"predict:{system.name}", title, needed, chosen, partial(self._predict, system))
             )
         after = tuple(f"predict:{system.name}" for system in systems)
-        steps.append(Step("results", "Results", after, recipe.evaluation.model_dump(), self._results))
+        steps.append(Step("results", "Results", after, self._judging_settings(), self._results))
         return steps
 
     def _stage_steps(self, name: str, stage: Stage, common: dict[str, Any]) -> list[Step]:
@@ -112,11 +115,16 @@ class PalRun(StepRun[Recipe]):
                 steps.append(Step("rejected", "Rejected replies", after, dict(settings), self._rejected))
                 after = (start, "rejected")
             if stage.evaluate_every is not None:
-                settings["judge"] = [*recipe.evaluation.judges[:1], recipe.evaluation.judge_dtype]
-                settings["selector"] = recipe.selector.model_dump()
+                first = recipe.evaluation.judges[:1]
+                settings["judge"] = [*first, recipe.evaluation.judge_dtype, *judges_asked(first).values()]
+                settings["selector"] = self._selecting()
                 after = (*after, *self._selector_step())
         settings["stage"] = stage.model_dump()
         return [*steps, Step(name, TITLES[name], after, settings, partial(self._trained, name, start))]
+
+    def _selecting(self) -> dict[str, Any]:
+        selector = self.recipe.selector
+        return {**selector.model_dump(), "encoder": contents_of(selector.encoder)}
 
     def _selector_step(self) -> tuple[str, ...]:
         """The step that makes the selector, where there is one."""

@@ -15,9 +15,17 @@ from personalign.decoding.generation import DecodingSettings
 from personalign.errors import PersonalignError
 from personalign.evaluation.judge import Judge, SharedJudge
 from personalign.methods import pal
-from personalign.methods.judges import find_judge, open_judge, with_cache
+from personalign.methods.judges import find_judge, judges_asked, open_judge, with_cache
 from personalign.methods.models import ModelStore
-from personalign.methods.parts import TRIMMED, Parts, fingerprint, read_parts, trimmed_turns, write_parts
+from personalign.methods.parts import (
+    TRIMMED,
+    Parts,
+    contents_of,
+    fingerprint,
+    read_parts,
+    trimmed_turns,
+    write_parts,
+)
 from personalign.methods.recipe import RunRecipe, Stage, recipe_yaml
 from personalign.methods.stages import warmup_remark
 from personalign.methods.steps import (
@@ -135,6 +143,11 @@ class StepRun(ABC, Generic[AnyRecipe]):
             for name, dialogues in parts.items()
         }
 
+    def _judging_settings(self) -> dict[str, Any]:
+        """What decides the figures of the results."""
+        asked = judges_asked(self.recipe.evaluation.judges)
+        return self.recipe.evaluation.model_dump() | ({"verdicts": asked} if asked else {})
+
     @abstractmethod
     def _made_parts(self) -> Parts:
         """The dialogues of each part, as the recipe asks for them."""
@@ -162,6 +175,8 @@ class StepRun(ABC, Generic[AnyRecipe]):
         }
         if is_mini(recipe.backbone.name):
             settings["weights"] = mini_fingerprint()
+        elif (weights := contents_of(recipe.backbone.name)) != recipe.backbone.name:
+            settings["weights"] = weights
         if recipe.backbone.scratch is not None and recipe.stages.pretrain is not None:
             settings["prompts"] = recipe.prompts.model_dump()
         return settings
