@@ -13,6 +13,7 @@ from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.people import Person, people_of
 from personalign.data.synthetic import SyntheticOracle, generate
 from personalign.evaluation.judge import OracleJudge
+from personalign.methods import idl_sessions
 from personalign.methods.extractors import GrammarExtractor, open_extractor
 from personalign.methods.idl_criteria import MadeTriple, triple_maker, verified
 from personalign.methods.idl_recipe import Sessions
@@ -62,12 +63,16 @@ def test_references_are_of_the_same_person_and_cluster_and_end_near_the_session(
     told = told_in_training(people, EVERY, seed=1)
     clusters = {
         session.id: (person.name, int(label))
-        for person, _, _, labels in people
+        for _, person, _, labels in people
         for session, label in zip(person.sessions, labels, strict=True)
     }
     assert {clusters[item.session.id][1] for item in told} == {0, 1, 2}
+    assert {item.session.id for item in told} == set(clusters)
     for item in told:
-        assert {clusters[reference.id] for reference in item.references} == {clusters[item.session.id]}
+        own = clusters[item.session.id]
+        if list(clusters.values()).count(own) > 1:
+            assert {clusters[reference.id] for reference in item.references} == {own}
+        assert {clusters[reference.id][0] for reference in item.references} == {own[0]}
         assert item.session not in item.references
         assert 1 <= len(item.references) <= 3
         assert item.how == "held-karp"
@@ -87,6 +92,10 @@ def test_without_dynamic_identification_the_order_is_nobodys() -> None:
     people = read(PEOPLE)
     ordered = told_in_training(people, EVERY, static=False, seed=1)
     drawn = told_in_training(people, EVERY, static=False, dynamic=False, seed=1)
+    assert [{one.id for one in item.references} for item in drawn] == [
+        {one.id for one in item.references} for item in ordered
+    ]
+    assert told_ids(drawn) != told_ids(ordered)
     assert {item.how for item in drawn} == {"as given"}
     assert {item.how for item in ordered} == {"held-karp"}
     # The same on every call, another with another seed.
@@ -145,7 +154,7 @@ def test_as_many_sessions_of_the_cluster_as_of_others() -> None:
     near, far = (told_in_test(people, EVERY, answer="each", cluster_of=which) for which in ("in", "out"))
     clusters = {
         session.id: (person.name, int(label))
-        for person, _, _, labels in people
+        for _, person, _, labels in people
         for session, label in zip(person.sessions, labels, strict=True)
     }
     assert sum(len(item.references) for item in near) > 0
@@ -153,6 +162,41 @@ def test_as_many_sessions_of_the_cluster_as_of_others() -> None:
         assert len(one.references) == len(other.references)
         assert all(clusters[item.id] == clusters[one.session.id] for item in one.references)
         assert all(clusters[item.id] != clusters[one.session.id] for item in other.references)
+
+
+def test_the_release_tells_all_others() -> None:
+    settings = EVERY.model_copy(update={"identification": "release"})
+    told = told_in_training(read(PEOPLE, settings), settings, seed=1)
+    assert [item.session for item in told] == [person.sessions[-1] for person in PEOPLE]
+    assert {len(item.references) for item in told} == {6}
+
+
+def test_sessions_of_somebody_who_has_very_many_are_compared_as_they_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = [told_ids(told_in_training(read(PEOPLE), EVERY, seed=1))]
+    expected += [told_ids(told_in_test(read(PEOPLE), EVERY, answer=answer)) for answer in ("each", "last")]
+    monkeypatch.setattr(idl_sessions, "MOST_COMPARED", 3)
+    people = read(PEOPLE)
+    assert people.distances == [None] * 4
+    found = [told_ids(told_in_training(people, EVERY, seed=1))]
+    assert (
+        found + [told_ids(told_in_test(people, EVERY, answer=answer)) for answer in ("each", "last")]
+        == expected
+    )
+
+
+def test_an_extractor_is_asked_once_for_all_that_was_said() -> None:
+    asked = []
+
+    class Counted(GrammarExtractor):
+        def triples(self, texts: Sequence[str]) -> list[tuple[Triple, ...]]:
+            asked.append(len(texts))
+            return GrammarExtractor.triples(self, texts)
+
+    settings = {"encoder": Encoder(), "extractor": Counted("en"), "seed": 1}
+    read_people(PEOPLE, EVERY, **settings)  # type: ignore[arg-type]
+    assert asked == [sum(len(session.said()) for person in PEOPLE for session in person.sessions)]
 
 
 @given(tokens=st.integers(40, 400), room=st.sampled_from([0, 30]))

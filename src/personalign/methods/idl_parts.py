@@ -7,6 +7,7 @@ from typing import Any
 
 from personalign.data.dialogue import Dialogue
 from personalign.data.people import Person, people_of, without_lines_of
+from personalign.data.split import conversation_of
 from personalign.data.synthetic.corpus import CORPUS_VERSION
 from personalign.errors import PersonalignError
 from personalign.methods.idl_recipe import TEST, IdlRecipe, PeopleFiles, SyntheticPeople, TestPeople
@@ -27,10 +28,10 @@ def load_people(recipe: IdlRecipe, *, say: Callable[[str], None]) -> Parts:
         return _synthetic(recipe.data.synthetic, recipe.language)
     files = recipe.data.files
     assert files is not None
-    tested = {name: _tested(files, test) for name, test in files.test.items()}
+    tested = {name: _tested(files, test, say=say) for name, test in files.test.items()}
     everybody = [person for people in tested.values() for person in people]
     known = [session for key in files.train for session in _named(files, key)]
-    people = people_of(known)
+    people = people_of(_usable(known, "what is learnt from", say=say))
     unshared = without_lines_of(people, everybody)
     kept = unshared[: files.limit]
     shared = len(people) - len(unshared)
@@ -92,8 +93,35 @@ def _synthetic(sizes: SyntheticPeople, language: str) -> Parts:
     return {"train": list(corpus.train), "align": list(corpus.align), TEST: list(corpus.test)}
 
 
-def _tested(files: PeopleFiles, test: TestPeople) -> list[Person]:
-    people = people_of(read_key(files, test.file), least=max(FEWEST, test.least))[: test.limit]
+def _usable(sessions: Sequence[Dialogue], where: str, *, say: Callable[[str], None]) -> list[Dialogue]:
+    """Without sessions in which the person says nothing, and without the other side of one that the person has.
+
+    The latter, told before that one, would tell it every reply. What is left out is said.
+    """
+    kept: list[Dialogue] = []
+    silent = mirrored = 0
+    for person in people_of(sessions):
+        heard: set[str] = set()
+        for session in person.sessions:
+            conversation = conversation_of(session)
+            if not session.reply_indices():
+                silent += 1
+            elif conversation is not None and conversation in heard:
+                mirrored += 1
+            else:
+                kept.append(session)
+                heard |= {conversation} if conversation is not None else set()
+    if silent or mirrored:
+        say(
+            f"{where}: {silent + mirrored} of {len(sessions)} sessions left out: in {silent} the person says nothing, "
+            f"{mirrored} are the other side of one of the same person's"
+        )
+    return kept
+
+
+def _tested(files: PeopleFiles, test: TestPeople, *, say: Callable[[str], None]) -> list[Person]:
+    usable = _usable(read_key(files, test.file), test.file, say=say)
+    people = people_of(usable, least=max(FEWEST, test.least))[: test.limit]
     if not people:
         raise PersonalignError(
             f"data: nobody in '{test.file}' has {max(FEWEST, test.least)} sessions; give another file, or a smaller "

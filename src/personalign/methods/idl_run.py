@@ -142,7 +142,7 @@ class IdlRun(StepRun[IdlRecipe]):
     def _predict(self, system: IdlSystem) -> dict[str, Any]:
         loaded = self._models.open(system.stage)
         prompter = self.prompter()
-        told = [item.fitting(prompter) for item in self._sessions.answered(system.part, system)]
+        told = self._told(system)
         mine = self._ranks.share(told)
         shown = [_shown(item, system) for item in mine]
         first = {item.session.id: dialogue.past for item, dialogue in zip(mine, shown, strict=True)}
@@ -163,7 +163,7 @@ class IdlRun(StepRun[IdlRecipe]):
         gold = gold_scores(loaded, prompter, by_id, responses, budget=INFERENCE_BUDGET)
         of_session: dict[str, list[Row]] = {item.session.id: [] for item in mine}
         known = {item.id: item for item in self._tested(system.part)}
-        told_before = {item.session.id: len(item.references) for item in mine}
+        before = {item.session.id: len(item.references) if system.sees == "sessions" else 0 for item in mine}
         for response in responses:
             name = response.dialogue
             row = row_of(
@@ -173,12 +173,25 @@ class IdlRun(StepRun[IdlRecipe]):
                 response.turn - first[name],
                 gold=gold[name, response.turn],
             )
-            of_session[name].append(row | {"told": told_before[name]})
+            of_session[name].append(row | {"told": before[name]})
         merged = self._ranks.merged(list(of_session.values()))
         rows = [row for held in merged for row in held]
         if self._ranks.main:
             write_jsonl(self._predictions(system.name), rows)
-        return {"turns": len(rows), **summary(told)}
+        return {"turns": len(rows), **(summary(told) if system.sees == "sessions" else {})}
+
+    def _told(self, system: IdlSystem) -> list[Told]:
+        """What the system is told, as far as the prompts have room; of either clusters as much as of the other."""
+        prompter = self.prompter()
+        told = [item.fitting(prompter) for item in self._sessions.answered(system.part, system)]
+        if system.clusters is None:
+            return told
+        other = replace(system, clusters="out" if system.clusters == "in" else "in")
+        against = [item.fitting(prompter) for item in self._sessions.answered(system.part, other)]
+        return [
+            item.latest(min(len(item.references), len(opposite.references)))
+            for item, opposite in zip(told, against, strict=True)
+        ]
 
     def _attention(self) -> dict[str, Any]:
         """Of the last turn of some tested sessions, what ICL and IDL look at while they read the gold reply."""

@@ -14,11 +14,14 @@ from personalign.data.people import Person
 from personalign.methods.idl import Remembered, remember
 from personalign.methods.idl_recipe import Sessions
 from personalign.models.encoder import Encoder
-from personalign.personas.edit_distance import Distances, edit_distances_of, encode_sessions
-from personalign.personas.extraction import Extractor, persona_intensive
+from personalign.personas.edit_distance import Distances, EncodedSession, edit_distances_of, encode_sessions
+from personalign.personas.extraction import Extractor, persona_intensive_of
 from personalign.personas.identification import Sample, cluster, identify
 from personalign.personas.ordering import order_sessions_of
 from personalign.prompts import UNSELECTED, Prompter
+
+# Of more sessions of one person only those are compared that are told together.
+MOST_COMPARED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,10 @@ class Told:
             or len(prompter.reply(dialogue, turn, line=UNSELECTED)) + room <= prompter.settings.budget
         )
 
+    def latest(self, count: int) -> "Told":
+        """Behind so many of the references, those that are told last."""
+        return replace(self, references=self.references[len(self.references) - count :])
+
     def remembered(self) -> Remembered:
         return remember(self.session, self.references)
 
@@ -64,17 +71,33 @@ class Told:
 class People:
     """People with what decides the order of their sessions.
 
-    Of each person: the distances of their sessions [sessions, sessions], a unit vector for each [sessions, width], and
-    the cluster of each.
+    Of each person: the sessions' messages as vectors, the distances of the sessions [sessions, sessions], a unit vector
+    for each session [sessions, width], and the cluster of each. Distances are None of somebody of very many sessions,
+    few of which are ever told together.
     """
 
     people: Sequence[Person]
-    distances: Sequence[Distances]
+    encoded: Sequence[Sequence[EncodedSession]]
+    distances: Sequence[Distances | None]
     vectors: Sequence[np.ndarray]
     clusters: Sequence[np.ndarray]
 
-    def __iter__(self) -> Iterator[tuple[Person, Distances, np.ndarray, np.ndarray]]:
-        return zip(self.people, self.distances, self.vectors, self.clusters, strict=True)
+    def __iter__(self) -> Iterator[tuple[int, Person, np.ndarray, np.ndarray]]:
+        return zip(range(len(self.people)), self.people, self.vectors, self.clusters, strict=True)
+
+    def distances_among(self, chosen: Sequence[tuple[int, Sequence[int]]]) -> list[Distances]:
+        """Of a person, by number, the distances of some sessions to each other; for many at a time."""
+        held = [(self.distances[person], list(sessions)) for person, sessions in chosen]
+        fresh = iter(
+            edit_distances_of(
+                [
+                    [self.encoded[person][at] for at in sessions]
+                    for person, sessions in chosen
+                    if self.distances[person] is None
+                ]
+            )
+        )
+        return [next(fresh) if table is None else table[np.ix_(at, at)] for table, at in held]
 
 
 def read_people(
@@ -85,19 +108,22 @@ def read_people(
     sizes = np.cumsum([len(person.sessions) for person in people])[:-1]
     encoded = encode_sessions(sessions, encoder)
     ends = [0, *sizes.tolist(), len(sessions)]
-    distances = edit_distances_of([encoded[start:end] for start, end in pairwise(ends)] if people else [])
-    telling = [" ".join(_telling(session, extractor)) for session in sessions]
-    vectors = np.split(encoder.encode(telling), sizes) if people else []
+    owned = [encoded[start:end] for start, end in pairwise(ends)] if people else []
+    few = [held for held in owned if len(held) <= MOST_COMPARED]
+    tables = iter(edit_distances_of(few))
+    distances = [next(tables) if len(held) <= MOST_COMPARED else None for held in owned]
+    telling = map(" ".join, _telling(sessions, extractor))
+    vectors = np.split(encoder.encode(list(telling)), sizes) if people else []
     clusters = [
         cluster(held, clusterer=settings.clusterer, clusters=settings.clusters, seed=seed) for held in vectors
     ]
-    return People(people, distances, vectors, clusters)
+    return People(people, owned, distances, vectors, clusters)
 
 
-def _telling(session: Dialogue, extractor: Extractor | None) -> list[str]:
+def _telling(sessions: Sequence[Dialogue], extractor: Extractor | None) -> list[list[str]]:
     if extractor is not None:
-        return persona_intensive(session, extractor)
-    return list(session.said())
+        return persona_intensive_of(sessions, extractor)
+    return [list(session.said()) for session in sessions]
 
 
 def told_in_training(
@@ -108,9 +134,10 @@ def told_in_training(
     Without `static` identification the same sessions are told after as many others of the person, drawn at random;
     without `dynamic` identification the references come in any order. (IDL, Table 3.)
     """
-    rng = random.Random(f"{seed}/told/{static}/{dynamic}")
-    chosen: list[tuple[Person, Distances, int, list[int]]] = []
-    for person, distances, vectors, clusters in people:
+    # Two draws, so that sessions in any order are the same sessions.
+    drawing, shuffling = random.Random(f"{seed}/told"), random.Random(f"{seed}/order")
+    chosen: list[tuple[int, int, list[int]]] = []
+    for number, person, vectors, clusters in people:
         for sample in identify(
             vectors,
             clusters,
@@ -118,26 +145,26 @@ def told_in_training(
             neighbours=settings.references,
             seed=_seed_of(person, seed),
         ):
-            references = list(sample.references)[: settings.references]
+            references = list(sample.references)
             if not static:
-                references = _others(sample, len(person.sessions), len(references), rng)
-            chosen.append((person, distances, sample.target, references))
+                references = _others(sample, len(person.sessions), len(references), drawing)
+            chosen.append((number, sample.target, references))
     if not dynamic:
-        for _, _, _, references in chosen:
-            rng.shuffle(references)
+        for _, _, references in chosen:
+            shuffling.shuffle(references)
     rule = settings.ordering if dynamic else "none"
-    kept = [[*references, target] for _, _, target, references in chosen]
-    tables = [distances[np.ix_(at, at)] for (_, distances, _, _), at in zip(chosen, kept, strict=True)]
-    orders = order_sessions_of(tables, [len(at) - 1 for at in kept], rule=rule)
+    kept = [(number, [*references, target]) for number, target, references in chosen]
+    orders = order_sessions_of(
+        people.distances_among(kept), [len(sessions) - 1 for _, sessions in kept], rule=rule
+    )
     return [
-        Told(
-            person.name,
-            person.sessions[target],
-            tuple(person.sessions[at[place]] for place in order.sessions),
-            order.how,
-        )
-        for (person, _, target, _), at, order in zip(chosen, kept, orders, strict=True)
+        _told(people.people[number], sessions[-1], [sessions[place] for place in order.sessions], order.how)
+        for (number, sessions), order in zip(kept, orders, strict=True)
     ]
+
+
+def _told(person: Person, target: int, references: Sequence[int], how: str) -> Told:
+    return Told(person.name, person.sessions[target], tuple(person.sessions[at] for at in references), how)
 
 
 def _seed_of(person: Person, seed: int) -> int:
@@ -161,8 +188,8 @@ def told_in_test(
     the others, of either as many as there are of both.
     """
     most = settings.references if most is None else most
-    chosen: list[tuple[Person, Distances, int, list[int]]] = []
-    for person, distances, _, clusters in people:
+    chosen: list[tuple[int, int, list[int]]] = []
+    for number, person, _, clusters in people:
         count = len(person.sessions)
         for target in range(count) if answer == "each" else [count - 1]:
             others = [at for at in range(count) if at != target]
@@ -172,30 +199,30 @@ def told_in_test(
                 foreign = [at for at in others if clusters[at] != clusters[target]]
                 limit = min(most, len(own), len(foreign))
                 others = own if cluster_of == "in" else foreign
-            chosen.append((person, distances, target, others[len(others) - limit :] if limit else []))
-    ordered = _latest_last([(distances, references) for _, distances, _, references in chosen], settings)
+            chosen.append((number, target, others[len(others) - limit :] if limit else []))
+    ordered = _latest_last(people, [(number, references) for number, _, references in chosen], settings)
     return [
-        Told(person.name, person.sessions[target], tuple(person.sessions[at] for at in places), how)
-        for (person, _, target, _), (places, how) in zip(chosen, ordered, strict=True)
+        _told(people.people[number], target, places, how)
+        for (number, target, _), (places, how) in zip(chosen, ordered, strict=True)
     ]
 
 
 def told_to(people: People, settings: Sessions, session: Dialogue) -> Told:
     """A session that is to come, behind the latest of the only person's others, in the order of `told_in_test`."""
-    [(person, distances, _, _)] = people
+    [person] = people.people
     latest = list(range(len(person.sessions)))[-settings.references :]
-    [(places, how)] = _latest_last([(distances, latest)], settings)
+    [(places, how)] = _latest_last(people, [(0, latest)], settings)
     return Told(person.name, session, tuple(person.sessions[at] for at in places), how)
 
 
 def _latest_last(
-    chosen: Sequence[tuple[Distances, Sequence[int]]], settings: Sessions
+    people: People, chosen: Sequence[tuple[int, Sequence[int]]], settings: Sessions
 ) -> list[tuple[list[int], str]]:
     """Sessions of each, the last of those given staying last, and what ordered them."""
-    known = [(distances, list(references)) for distances, references in chosen if references]
+    known = [(number, references) for number, references in chosen if references]
     orders = iter(
         order_sessions_of(
-            [distances[np.ix_(references, references)] for distances, references in known],
+            people.distances_among(known),
             [len(references) - 1 for _, references in known],
             rule=settings.ordering,
         )

@@ -83,10 +83,12 @@ class SessionReader:
     ) -> list[Example]:
         """The examples of a stage; `triples` is what a stage that aligns learns from."""
         recipe = self._recipe
+        # The baselines learn from all whom IDL learns from, in its two stages.
+        learnt = [*self._parts()["train"], *self._parts()["align"]]
         if stage.sees == "profile":
-            return pal.fine_tuning(self._parts()["train"], prompter, dropped=dropped)
+            return pal.fine_tuning(learnt, prompter, dropped=dropped)
         if stage.sees == "nothing":
-            alone = [remember(session, ()) for session in self._parts()["train"]]
+            alone = [remember(session, ()) for session in learnt]
             return mutual_supervised_learning(alone, prompter, dropped=dropped, every_turn=True)
         if stage.objective == "nll":
             told = told_in_training(

@@ -204,7 +204,7 @@ class LearnRun(StepRun[LearnRecipe]):
         loaded = self._models.open("backbone", trainable=True)
         trees = stage_trees(examples, stage)
         settings = stage_settings(stage, seed=self.recipe.seed, loaded=loaded)
-        record = {"trees": asdict(statistics(trees)), "dropped": dict(dropped.counts), **summary(told)}
+        record = {"trees": asdict(statistics(trees)), "dropped": dict(dropped.counts), **summary(kept)}
         validate = _likelihood(loaded, held_out) if held_out else None
         record |= self._fit("stage1", "Learning", loaded, trees, stage, settings, validate=validate)
         self._store("stage1", loaded)
@@ -229,7 +229,8 @@ class LearnRun(StepRun[LearnRecipe]):
 
     def _examples(self, told: Sequence[Told], dropped: pal.Dropped) -> list[Example]:
         sessions = [item.remembered() for item in told]
-        return mutual_supervised_learning(sessions, self.prompter(), dropped=dropped, every_turn=True)
+        every = self.recipe.sessions.supervise == "every"
+        return mutual_supervised_learning(sessions, self.prompter(), dropped=dropped, every_turn=every)
 
     @cached_property
     def _people(self) -> People:

@@ -36,14 +36,25 @@ def persona_intensive(dialogue: Dialogue, extractor: Extractor) -> list[str]:
 
     What is extracted from is what the person says; a message counts where the object of one of its facts stands in it.
     """
-    said = list(dialogue.said())
-    found = extractor.triples(said)
-    kept = [
-        text
-        for text, triples in zip(said, found, strict=True)
-        if any(triple.object.lower() in " ".join(text.lower().split()) for triple in triples)
-    ]
-    return kept or said
+    return persona_intensive_of([dialogue], extractor)[0]
+
+
+def persona_intensive_of(dialogues: Sequence[Dialogue], extractor: Extractor) -> list[list[str]]:
+    """`persona_intensive` of each; the extractor reads all messages in one call."""
+    found = iter(extractor.triples([text for dialogue in dialogues for text in dialogue.said()]))
+    kept = []
+    for dialogue in dialogues:
+        said = list(dialogue.said())
+        facts = [next(found) for _ in said]
+        kept.append(
+            [text for text, triples in zip(said, facts, strict=True) if _stands_in(triples, text)] or said
+        )
+    return kept
+
+
+def _stands_in(triples: Sequence[Triple], text: str) -> bool:
+    words = " ".join(text.lower().split())
+    return any(triple.object.lower() in words for triple in triples)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,9 +83,10 @@ def identify(
 
     - `paper`: of each cluster a random session, after the nearest `neighbours` others of the cluster (IDL, 3.2.1).
     - `release`: the last session after all others, whatever their cluster.
-    - `every`: each session once, after the nearest others of its cluster: the paper's rule with all its targets.
+    - `every`: each session once, after the nearest others of its cluster: the paper's rule with all its targets. One
+      that is alone in its cluster comes after the nearest of any, so that nothing that was said is lost.
 
-    Sessions without references give nothing. Nearness is the vectors' cosine; ties go to the earlier session.
+    Under `paper` clusters of one session give nothing. Nearness is the vectors' cosine; ties go to the earlier session.
     Raises PersonalignError for another rule.
     """
     if rule not in RULES:
@@ -99,10 +100,11 @@ def identify(
     rng = random.Random(f"{seed}/identify")
     samples = []
     for group in groups:
-        if len(group) < 2:
+        pool = list(range(count)) if rule == "every" and len(group) == 1 else group
+        if len(pool) < 2:
             continue
         for target in group if rule == "every" else [rng.choice(group)]:
-            others = [at for at in group if at != target]
+            others = [at for at in pool if at != target]
             samples.append(Sample(target, nearest(vectors, target, others, neighbours)))
     return samples
 
