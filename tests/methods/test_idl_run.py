@@ -16,6 +16,7 @@ from personalign.data.people import people_of
 from personalign.data.synthetic import generate
 from personalign.errors import PersonalignError
 from personalign.methods.idl_lineup import idl_systems
+from personalign.methods.idl_parts import load_people
 from personalign.methods.idl_recipe import IdlRecipe, parse_idl_recipe
 from personalign.methods.idl_run import IdlRun
 from personalign.methods.opening import open_model
@@ -176,6 +177,64 @@ def test_the_labels_are_those_that_a_told_session_expresses(finished: Any) -> No
     assert labelled > 0
 
 
+def test_who_is_told_nothing_counts_no_sessions_and_baselines_learn_from_all(finished: Any) -> None:
+    run, records, _ = finished
+    told = {name: system["told"] for name, system in records_of(run).items() if "told" in system}
+    assert told["finetuning"] == told["gold"] == told["system"] == told["idl_0"] == 0
+    assert told["idl"] == told["icl"] == 5
+    assert told["idl_2"] == 2
+    assert "references" not in records["predict:gold"]
+    every = sum(len(item.reply_indices()) for name in ("train", "align") for item in run.parts()[name])
+    for stage in ("finetuning", "gold"):
+        assert records[stage]["trees"]["examples"] == every
+
+
+def test_of_either_clusters_as_many_are_told_as_the_prompts_have_room_for(finished: Any) -> None:
+    folder = finished[0].folder
+    counts = {}
+    for tokens in (110, 400):
+        run = IdlRun(recipe(f"prompts.max_tokens={tokens}"), folder, reporter=SilentReporter())
+        pair = [system for system in idl_systems(run.recipe) if system.clusters is not None]
+        near, far = ([len(item.references) for item in run._told(system)] for system in pair)
+        assert near == far
+        counts[tokens] = sum(near)
+    assert 0 < counts[110] < counts[400]
+
+
+def records_of(run: IdlRun) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run.folder / "results.json").read_text(encoding="utf-8"))
+    return found
+
+
+def test_what_cannot_be_answered_or_would_tell_itself_is_left_out(tmp_path: Path) -> None:
+    corpus = generate("en", seed=3, people={"train": 6, "test": 2}, sessions_per_person=3, exchanges=2)
+    test = list(corpus.test)
+    asking = tuple(turn for turn in test[0].messages if turn.role == "user")
+    silent = replace(test[0], id="silent", messages=asking, relevant=None)
+    heard = replace(test[1], extra={"conversation": "c"})
+    mirrored = replace(test[2], extra={"conversation": "c"})
+    write_dialogues(tmp_path / "train.jsonl", corpus.train)
+    write_dialogues(tmp_path / "test.jsonl", [silent, test[0], heard, mirrored, *test[3:]])
+    made = values() | {
+        "data": {
+            "files": {
+                "train": [str(tmp_path / "train.jsonl")],
+                "test": {"test": {"file": str(tmp_path / "test.jsonl")}},
+                "align_share": 0.4,
+            }
+        },
+        "backbone": {"scratch": {"shape": "llama", "width": 16, "layers": 1, "heads": 2, "tokenizer": "bpe"}},
+        "sessions": {},
+        "evaluation": {"judges": []},
+    }
+    reporter = SilentReporter()
+    parts = load_people(parse_idl_recipe(made, source="made"), say=reporter.said.append)
+    assert [item.id for item in parts["test"]] == [test[0].id, test[1].id, *(item.id for item in test[3:])]
+    assert any(
+        "2 of 7 sessions left out: in 1 the person says nothing, 1 are" in said for said in reporter.said
+    )
+
+
 def test_the_tables_name_people_and_criteria(finished: Any) -> None:
     run, records, _ = finished
     table = (run.folder / "table.md").read_text(encoding="utf-8")
@@ -301,6 +360,8 @@ def test_people_who_share_a_line_with_the_tested_are_not_learnt_from(tmp_path: P
         ("decoding.engine=openai", "decoding.engine: IDL decodes here"),
         ("sessions.ordering=nearest", "sessions.ordering"),
         ("sessions.clusters=0", "sessions.clusters"),
+        ("data.split_seed=2", "data.split_seed decides which people of files"),
+        ("sessions={clusterer: dbscan, clusters: 4}", "dbscan finds the number of clusters itself"),
         ("backbone.name=some/model", "give either `name` or `scratch`"),
         ("penalty=3", "there is no key `penalty`"),
     ],
@@ -313,6 +374,13 @@ def test_mistakes_are_named(assignment: str, message: str) -> None:
     with pytest.raises(PersonalignError, match=r"made\.yaml") as raised:
         parse_idl_recipe(override(made, [assignment]), source="made.yaml")
     assert message in str(raised.value)
+
+
+def test_clusters_mean_nothing_to_the_release() -> None:
+    release = "sessions={identification: release, clusters: 4}"
+    with pytest.raises(PersonalignError, match="leave clusterer and clusters out"):
+        recipe(release, "compared.out_of_cluster=false")
+    assert recipe(release).sessions.clusters == 4
 
 
 def test_the_oracle_knows_the_synthetic_corpus_alone() -> None:

@@ -148,6 +148,12 @@ def _check(recipe: IdlRecipe, source: str) -> None:
     check_common(recipe, source)
     if data.files is not None:
         _check_files(recipe, data.files, source)
+    elif data.split_seed != PeopleData.model_fields["split_seed"].default:
+        raise PersonalignError(
+            f"{source}: data.split_seed decides which people of files are aligned with; the synthetic corpus has "
+            "people of its own for that, so leave it out"
+        )
+    _check_sessions(recipe, source)
     _check_stages(recipe, source)
 
 
@@ -173,6 +179,24 @@ def _check_files(recipe: IdlRecipe, files: PeopleFiles, source: str) -> None:
         raise PersonalignError(
             f"{source}: the oracle knows the synthetic corpus alone; name judges and an extractor of your own, or write "
             "evaluation.judges: [] and sessions.extractor: null"
+        )
+
+
+def _check_sessions(recipe: IdlRecipe, source: str) -> None:
+    sessions = recipe.sessions
+    asked = sessions.clusters != CLUSTERS
+    if sessions.clusterer in ("dbscan", "mean-shift") and asked and sessions.clusters > 1:
+        raise PersonalignError(
+            f"{source}: sessions.clusters: {sessions.clusterer} finds the number of clusters itself; leave it out"
+        )
+    if (
+        sessions.identification == "release"
+        and not recipe.compared.out_of_cluster
+        and (asked or sessions.clusterer != "kmeans")
+    ):
+        raise PersonalignError(
+            f"{source}: sessions: the release tells all sessions, whatever their cluster; leave clusterer and clusters "
+            "out"
         )
 
 

@@ -112,7 +112,7 @@ def parse_pretrain_recipe(values: Mapping[str, Any], *, source: str) -> Pretrain
     for key in ("evaluate_every", "patience", "trunk_weight", "reply_weight"):
         if getattr(recipe.pretrain, key) != defaults[key].default:
             raise PersonalignError(f"{source}: pretrain.{key} has no meaning here; leave it out")
-    if recipe.tasks == "text" and "text_weight" in recipe.model_fields_set:
+    if recipe.tasks == "text" and recipe.text_weight != PretrainRecipe.model_fields["text_weight"].default:
         raise PersonalignError(
             f"{source}: text_weight weighs text against PAL's tasks, and tasks is text; leave it out"
         )
