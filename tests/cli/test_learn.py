@@ -19,7 +19,7 @@ from personalign.data.formats import read_dialogues
 from personalign.errors import PersonalignError
 from personalign.methods.learn import LearnRun
 from personalign.methods.opening import open_model
-from personalign.methods.steps import Interrupted
+from personalign.methods.steps import Interrupted, alone_in
 
 Said = tuple[datetime, str, str]
 Writer = Callable[[Path, Sequence[Said]], Path]
@@ -258,6 +258,35 @@ def test_the_mini_does_not_learn_chinese(tmp_path: Path) -> None:
     output = learn(export, "小红", tmp_path / "made", Path("personalign-mini"), code=1)
     assert "personalign-mini knows English alone; name a model with --model" in output
     assert not (tmp_path / "made").exists()
+
+
+GERMAN = [
+    ("Ana", "ich habe gestern den ganzen Tag im Garten gearbeitet"),
+    ("Ben", "und hast du die Tomaten schon gepflanzt ?"),
+    ("Ana", "nein , das mache ich erst nach dem Regen"),
+    ("Ben", "mein Bruder kommt am Wochenende aus Hamburg zu Besuch"),
+] * 5
+
+
+def test_of_another_language_it_is_said_that_facts_are_not_found(tmp_path: Path, model: Path) -> None:
+    export = whatsapp(tmp_path / "chat.txt", told(GERMAN))
+    output = learn(export, "Ana", tmp_path / "made", Path("personalign-mini"), code=1)
+    assert "seems to be in another language, and personalign-mini knows English alone" in output
+    assert "neither English nor Chinese" in learn(export, "Ana", tmp_path / "made", model)
+    assert "neither English" not in learn(
+        whatsapp(tmp_path / "b.txt", told(ENGLISH * 3)), "Ana", tmp_path / "b", model
+    )
+
+
+def test_what_is_being_learnt_is_not_written_over(tmp_path: Path, model: Path) -> None:
+    export = whatsapp(tmp_path / "chat.txt", told(ENGLISH))
+    learn(export, "Ana", tmp_path / "made", model)
+    (tmp_path / "made" / "steps" / "stage1.json").unlink()
+    before = (tmp_path / "made" / "sessions.jsonl").read_bytes()
+    with alone_in(tmp_path / "made"):
+        output = learn(export, "Ana", tmp_path / "made", model, "--strike-word", "baker", code=1)
+    assert "another process is running" in output
+    assert (tmp_path / "made" / "sessions.jsonl").read_bytes() == before
 
 
 def test_a_model_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:

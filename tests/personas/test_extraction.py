@@ -8,10 +8,12 @@ from personalign.data.dialogue import Dialogue, Turn
 from personalign.errors import PersonalignError
 from personalign.evaluation.nli_triples import Fact
 from personalign.personas.extraction import (
+    BySentence,
     Triple,
     gold_triples,
     persona_intensive,
     score_extraction,
+    sentences_of,
     split_facts,
 )
 
@@ -91,3 +93,33 @@ def test_messages_with_the_object_of_a_fact_are_persona_intensive() -> None:
     # The partner's facts do not count, nor a fact whose object is not said.
     assert persona_intensive(dialogue, Fake(**found)) == ["I have  a Dog"]
     assert persona_intensive(dialogue, Fake()) == ["I have  a Dog", "hello", "no dog"]
+
+
+class FirstWord:
+    """Finds one fact a text: its first word."""
+
+    name = "first word"
+
+    def triples(self, texts: Sequence[str]) -> list[tuple[Triple, ...]]:
+        return [(Triple("i", "say", text.split()[0]),) if text else () for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        (
+            "I live in Lyon\nI have diabetes.  And a dog!",
+            ["I live in Lyon", "I have diabetes.", "And a dog!"],
+        ),
+        ("i ran 3.5 km to example.org . fine", ["i ran 3.5 km to example.org .", "fine"]),
+        ("我住在里昂。我有一只狗！真的？", ["我住在里昂。", "我有一只狗！", "真的？"]),
+        (" \n", []),
+    ],
+)
+def test_a_message_is_cut_into_sentences(text: str, sentences: list[str]) -> None:
+    assert sentences_of(text) == sentences
+
+
+def test_every_sentence_of_a_message_is_asked_for_its_fact() -> None:
+    found = BySentence(FirstWord()).triples(["dogs bark. cats purr\ndogs run", "", "one"])
+    assert [[triple.object for triple in facts] for facts in found] == [["dogs", "cats"], [], ["one"]]

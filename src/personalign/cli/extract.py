@@ -102,17 +102,18 @@ def show(
 ) -> None:
     """Print the facts that people state in dialogues, each with the sentence that it comes from."""
     from personalign.data.formats import read_dialogues
+    from personalign.personas.extraction import BySentence
     from personalign.personas.tagger import load_tagger
 
     quieten()
-    tagger = load_tagger(folder, device=device)
+    extractor = BySentence(load_tagger(folder, device=device))
     said = [
         (dialogue.person or dialogue.id, text)
         for dialogue in read_dialogues(source)
         if person is None or dialogue.person == person
         for text in dialogue.said()
     ]
-    found = tagger.triples([text for _, text in said])
+    found = extractor.triples([text for _, text in said])
     rows = [
         {"person": who, "triple": list(triple), "text": text}
         for (who, text), triples in zip(said, found, strict=True)

@@ -28,9 +28,47 @@ from personalign.data.dialogue import Dialogue
 from personalign.data.native import dialogue_to_row
 from personalign.errors import PersonalignError
 from personalign.methods.recipe import read_recipe, recipe_yaml
+from personalign.methods.steps import alone_in
 
 _SHOWN_FACTS = 40
 _CHINESE = 0.2
+# English: of at least so many messages of so many words, so large a share has one of these.
+_LONGER, _SHARE = 5, 0.3
+_ENGLISH = frozenset(
+    [
+        "the",
+        "and",
+        "you",
+        "your",
+        "are",
+        "that",
+        "this",
+        "have",
+        "with",
+        "what",
+        "it's",
+        "i'm",
+        "don't",
+        "not",
+        "they",
+        "there",
+        "just",
+        "my",
+        "was",
+        "were",
+        "like",
+        "know",
+        "think",
+        "would",
+        "about",
+        "because",
+        "want",
+        "work",
+        "from",
+        "going",
+        "at",
+    ]
+)
 FEW_SESSIONS = 5
 
 
@@ -113,7 +151,14 @@ def learn(
                 "nobody can be asked here which facts are not to be learnt; add --yes to learn all of them, or --strike"
             )
         language = _language(sessions)
-        _check_model(model, language)
+        foreign = language == "en" and not _reads_as_english(sessions)
+        _check_model(model, language, foreign=foreign)
+        if foreign and extractor is None:
+            console.print(
+                "The chat seems to be neither English nor Chinese: what the person says of themselves is found by English "
+                "and Chinese words alone. Look yourself for what is not to be learnt (--strike-word), or name an extractor",
+                soft_wrap=True,
+            )
         recipe = learn_recipe(
             _values(
                 folder.name,
@@ -148,8 +193,11 @@ def learn(
         kept, found = _struck(sessions, extractor, strikes, language=language, ask=ask, every=all_facts)
     _output.quieten()
     if kept is not None:
-        write_text(folder / "recipe.yaml", recipe_yaml(recipe))
-        write_jsonl(folder / SESSIONS, map(dialogue_to_row, kept))
+        folder.mkdir(parents=True, exist_ok=True)
+        # Somebody else's learning in this folder must not find other sessions under it.
+        with alone_in(folder):
+            write_text(folder / "recipe.yaml", recipe_yaml(recipe))
+            write_jsonl(folder / SESSIONS, map(dialogue_to_row, kept))
     run = LearnRun(recipe, folder, reporter=TerminalReporter(), resume=resume)
     again = resuming("learn", str(export), "--person", person, out=folder, set_=None, json=json)
     records = interruptible(run.run, again=again)
@@ -219,14 +267,15 @@ class Strikes:
     words: list[str]
 
 
-def _check_model(model: str, language: str) -> None:
-    """Before anybody has gone through a list of facts."""
+def _check_model(model: str, language: str, *, foreign: bool) -> None:
+    """Before anybody has gone through a list of facts; `foreign`: neither English nor Chinese."""
     from personalign._mini import MINI, is_mini, shipped_model
     from personalign.models import load_tokenizer
 
-    if is_mini(model) and language != "en":
+    if is_mini(model) and (foreign or language != "en"):
+        spoken = "is Chinese" if language == "zh" else "seems to be in another language"
         raise PersonalignError(
-            f"the chat is Chinese, and {MINI} knows English alone; name a model with --model"
+            f"the chat {spoken}, and {MINI} knows English alone; name a model with --model"
         )
     load_tokenizer(str(shipped_model(model)))
 
@@ -323,6 +372,13 @@ def _language(sessions: list[Dialogue]) -> str:
     signs = [sign for sign in text if sign.isalpha()]
     chinese = sum("一" <= sign <= "鿿" for sign in signs)
     return "zh" if signs and chinese / len(signs) > _CHINESE else "en"
+
+
+def _reads_as_english(sessions: list[Dialogue]) -> bool:
+    """Whether enough of the longer messages have one of the commonest English words; of few messages nobody knows."""
+    cut = [re.findall(r"[^\W\d_]+(?:['’]\w+)?", text.lower()) for item in sessions for text in item.said()]
+    longer = [set(words) for words in cut if len(words) >= _LONGER]
+    return len(longer) < _LONGER or sum(bool(words & _ENGLISH) for words in longer) >= _SHARE * len(longer)
 
 
 def _slug(name: str) -> str:

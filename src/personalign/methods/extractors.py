@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from personalign.data.synthetic.grammar import find_values
 from personalign.methods.recipe import ORACLE
-from personalign.personas.extraction import Extractor, Triple
+from personalign.personas.extraction import BySentence, Extractor, Triple
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,4 +33,4 @@ def open_extractor(name: str | None, *, language: str) -> Extractor | None:
         return GrammarExtractor(language)
     from personalign.personas.tagger import load_tagger
 
-    return load_tagger(name)
+    return BySentence(load_tagger(name))

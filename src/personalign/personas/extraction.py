@@ -1,6 +1,7 @@
 """Facts in what people say: (subject, relation, object) triples, and the utterances that hold any."""
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -10,6 +11,9 @@ from personalign.data.dialogue import Dialogue
 from personalign.errors import PersonalignError
 from personalign.evaluation.nli_rows import normalise
 from personalign.evaluation.nli_triples import Fact
+
+# After a mark and a space, so that neither "3.5" nor "example.org" is cut; Chinese has no space there.
+_ENDS = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n+")
 
 
 class Triple(NamedTuple):
@@ -29,6 +33,30 @@ class Extractor(Protocol):
     def triples(self, texts: Sequence[str]) -> list[tuple[Triple, ...]]:
         """The facts of each text, in order; an empty tuple for a text without any."""
         ...
+
+
+def sentences_of(text: str) -> list[str]:
+    """The sentences of a message; a line is one, or several."""
+    return [said for part in _ENDS.split(text) if (said := part.strip())]
+
+
+@dataclass(frozen=True, slots=True)
+class BySentence:
+    """An extractor that reads the sentences of each message apart: of one text a tagger finds one fact."""
+
+    extractor: Extractor
+
+    @property
+    def name(self) -> str:
+        return self.extractor.name
+
+    def triples(self, texts: Sequence[str]) -> list[tuple[Triple, ...]]:
+        """The facts of each message's sentences, each once."""
+        cut = [sentences_of(text) for text in texts]
+        found = iter(self.extractor.triples([said for sentences in cut for said in sentences]))
+        return [
+            tuple(dict.fromkeys(triple for _ in sentences for triple in next(found))) for sentences in cut
+        ]
 
 
 def persona_intensive(dialogue: Dialogue, extractor: Extractor) -> list[str]:

@@ -78,12 +78,27 @@ def test_ios_with_marks_and_narrow_spaces() -> None:
     )
     assert said(log) == [
         ("Ann", "\u0634\u0643\u0631\u0627"),
-        ("Ben", "look <attached: 00000012-PHOTO.jpg>"),
+        ("Ben", "look"),
         ("Ben", "fine"),
     ]
     assert [message.sent.hour for message in log.messages] == [21, 0, 12]
     assert log.messages[-1].sent == datetime(2024, 1, 2, 12, 0, 5)
     assert log.left_out == {"system messages": 2, "media without text": 1, "deleted messages": 1}
+
+
+def test_documents_of_ios_and_placeholders_and_deletions_in_other_languages() -> None:
+    log = whatsapp(
+        f"[31.12.23, 21:05:33] Ann: {LRM}report.pdf • {LRM}3 pages {LRM}<attached: 00000013-report.pdf>",
+        f"[31.12.23, 21:05:34] Ann: {LRM}report.pdf • {LRM}3 pages {LRM}document omitted",
+        f"[31.12.23, 21:05:35] Ann: two lines\nof text {LRM}<attached: 00000014-PHOTO.jpg>",
+        "[31.12.23, 21:05:36] Ann: <Media omessi>",
+        "[31.12.23, 21:05:37] Ann: <Arquivo de mídia oculto>",
+        "[31.12.23, 21:05:38] Ann: Du hast diese Nachricht gelöscht.",
+        "[31.12.23, 21:05:39] Ann: Eliminaste este mensaje",
+        "[31.12.23, 21:05:40] Ann: i said: a • b is not a document",
+    )
+    assert said(log) == [("Ann", "two lines\nof text"), ("Ann", "i said: a • b is not a document")]
+    assert log.left_out == {"media without text": 4, "deleted messages": 2}
 
 
 def test_chinese_phones() -> None:

@@ -29,7 +29,7 @@ _HEAD = re.compile(rf"(?:\[{_STAMP}\]\s|{_STAMP.replace('?P<', '?P<_')}\s[-–]\
 _SENDER = re.compile(r"(?:~\s?)?(?P<name>[^:\n]{1,60}?):(?:\s(?P<text>.*))?", re.DOTALL)
 
 _MEDIA = re.compile(
-    r"<[^<>]*(?:omitted|attached|weggelassen|ausgeschlossen|omis|omesso|omitid[oa]|省略|忽略|附件)[^<>]*>"
+    r"<[^<>]*(?:omitted|attached|weggelassen|ausgeschlossen|omis|omess[oi]|omitid[oa]|ocult[oa]|weggelaten|省略|忽略|附件)[^<>]*>"
     r"|(?:image|video|audio|sticker|gif|document|contact card|video note|voice message) omitted"
     r"|(?:图像|图片|圖片|影像|视频|視頻|影片|音频|音訊|贴图|貼圖|文档|文件|GIF|联系人名片)\s?已?(?:省略|忽略|略去)"
     r"|\S.*\s?[(（](?:file attached|Datei angehängt|archivo adjunto|fichier joint|文件附件|附件)[)）]"
@@ -37,8 +37,13 @@ _MEDIA = re.compile(
     re.IGNORECASE,
 )
 _DELETED = re.compile(
-    r"(?:this message was deleted|you deleted this message|diese nachricht wurde gelöscht|se eliminó este mensaje"
-    r"|ce message a été supprimé"
+    r"(?:this message was deleted|you deleted this message"
+    r"|diese nachricht wurde gelöscht|du hast diese nachricht gelöscht"
+    r"|se eliminó este mensaje|eliminaste este mensaje"
+    r"|ce message a été supprimé|vous avez supprimé ce message"
+    r"|questo messaggio è stato eliminato|hai eliminato questo messaggio"
+    r"|(?:esta mensagem foi|mensagem) apagada|você apagou esta mensagem"
+    r"|dit bericht is verwijderd|je hebt dit bericht verwijderd"
     r"|(?:此|这条|這則)(?:消息|訊息)已(?:被)?(?:删除|刪除)"
     r"|(?:你|您)?已?(?:删除|刪除)了?此(?:消息|訊息))[.。]?",
     re.IGNORECASE,
@@ -48,14 +53,18 @@ _EDITED = re.compile(
     re.IGNORECASE,
 )
 
+# "report.pdf • 3 pages", as iOS names a document that was sent.
+_DOCUMENT = re.compile(r"\S.* • .*")
+
 
 @dataclass(slots=True)
 class _Entry:
-    """A line that begins with a date, and the lines after it that do not."""
+    """A line that begins with a date, and the lines after it that do not; `raw` has its marks."""
 
     line: int
     stamp: dict[str, str | None]
     rest: str
+    raw: str
     more: list[str] = field(default_factory=list)
 
 
@@ -113,7 +122,7 @@ def _entries(text: str, *, file: str) -> list[_Entry]:
         stamp = {name: groups[name] if groups[name] is not None else groups[f"_{name}"] for name in _PARTS}
         # With its marks, which tell what the program says from what people do.
         own = _OWN_WORDS if _says_itself(line) else ""
-        entries.append(_Entry(number, stamp, own + groups["rest"]))
+        entries.append(_Entry(number, stamp, own + groups["rest"], line))
     if not entries:
         raise error_of([Fault(file, 0, "file", "holds no message", "give WhatsApp's exported chat")])
     return entries
@@ -173,22 +182,42 @@ def _log(entries: Sequence[_Entry], times: Sequence[datetime | None], remarks: S
         if match is None:
             left_out[SYSTEM] += 1
             continue
-        first = (match["text"] or "").strip()
-        lines = [_MARKS.sub("", line).strip() for line in (first, *entry.more)]
-        if _DELETED.fullmatch(lines[0]):
+        if _DELETED.fullmatch(_MARKS.sub("", match["text"] or "").strip()):
             left_out[DELETED] += 1
             continue
-        said = [line for line in lines if not _MEDIA.fullmatch(line)]
-        text = _EDITED.sub("", "\n".join(said)).strip()
-        if len(said) < len(lines) and not text:
+        # No date and no sender has a colon before a space.
+        lines = [_beside_media(line) for line in (entry.raw.partition(": ")[2], *entry.more)]
+        sent_something = any(line.sent for line in lines)
+        text = _EDITED.sub("", "\n".join(line.text for line in lines)).strip()
+        if sent_something and not text:
             left_out[MEDIA] += 1
-        elif entry.rest.startswith(_OWN_WORDS) and len(said) == len(lines):
+        elif entry.rest.startswith(_OWN_WORDS) and not sent_something:
             left_out[SYSTEM] += 1
         elif not text:
             left_out[BLANK] += 1
         elif sent is not None:
             kept.append(ChatMessage(match["name"].strip(), text, sent, entry.line))
     return ChatLog(tuple(kept), dict(left_out), tuple(remarks))
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What somebody wrote in a line, and whether they sent something besides, such as a picture."""
+
+    text: str
+    sent: bool
+
+
+def _beside_media(line: str) -> _Line:
+    text = _MARKS.sub("", line).strip()
+    if _MEDIA.fullmatch(text):
+        return _Line("", sent=True)
+    # iOS puts a mark before its own words: "look <attached: PHOTO.jpg>", "report.pdf • 3 pages document omitted".
+    written, mark, own = line.rpartition(_OWN_WORDS)
+    if not mark or not _MEDIA.fullmatch(_MARKS.sub("", own).strip()):
+        return _Line(text, sent=False)
+    caption = _MARKS.sub("", written).strip()
+    return _Line("" if _DOCUMENT.fullmatch(caption) else caption, sent=True)
 
 
 def check_date_order(text: str) -> DateOrder:
