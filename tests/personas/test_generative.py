@@ -1,5 +1,6 @@
 """The generative extractor: how facts are written and read, and that a model learns to write them."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,14 +8,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from personalign.cli.main import app
 from personalign.decoding.generation import Grown
 from personalign.evaluation.nli_triples import Fact
 from personalign.methods.extractor_training import fact_examples
+from personalign.methods.extractors import open_extractor
 from personalign.models import prepare, train_bpe
 from personalign.models.backbone import build_backbone
 from personalign.personas import generative
-from personalign.personas.extraction import Triple
+from personalign.personas.extraction import BySentence, Triple
 from personalign.personas.generative import FactPrompter, GenerativeExtractor, read_facts_of, written
 from personalign.training.examples import grow
 from personalign.training.step import StageSettings
@@ -133,3 +138,50 @@ def test_of_a_very_long_sentence_the_beginning_is_read() -> None:
     long, short = "i like tea . " * 100, ("i like tea . " * 100)[:300]
     assert prompter.prompt([long, "tea"]) == prompter.prompt([short, "tea"])
     assert prompter.prompt([long[:299]]) != prompter.prompt([long])
+
+
+def test_a_trained_folder_is_opened_by_its_name_and_reads_every_sentence(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    known = facts()
+    tokenizer = train_bpe([fact.text for fact in known], vocab_size=280)
+    model = build_backbone(
+        "llama",
+        vocab_size=len(tokenizer),
+        width=16,
+        layers=1,
+        heads=2,
+        max_positions=512,
+        bos_id=tokenizer.bos_token_id,
+        eos_id=tokenizer.eos_token_id,
+        pad_id=tokenizer.pad_token_id,
+        seed=1,
+    )
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows = [
+        json.dumps({"text": fact.text, "triples": [[fact.subject, fact.relation, fact.object]]})
+        for fact in known
+    ]
+    (tmp_path / "facts.jsonl").write_text("\n".join(rows))
+    arguments = ["extract", "train", str(tmp_path / "facts.jsonl"), str(tmp_path / "out"), "--epochs", "2"]
+    arguments += ["--model", str(tmp_path / "model"), "--learning-rate", "0.01", "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout.splitlines()[-1])
+    assert record["rows"]["facts"] + record["rows"]["held-out facts"] == len(known)
+    before, after = (
+        load_file(tmp_path / name / "model.safetensors")["model.embed_tokens.weight"]
+        for name in ("model", "out")
+    )
+    assert not torch.equal(before, after)
+    opened = open_extractor(str(tmp_path / "out"), language="en")
+    assert isinstance(opened, BySentence)
+    assert isinstance(opened.extractor, GenerativeExtractor)
+    assert (opened.name, opened.extractor.stacked) == ("out", generative.STACKED)
+    again = CliRunner().invoke(
+        app, ["extract", "eval", str(tmp_path / "out"), str(tmp_path / "facts.jsonl"), "--json"]
+    )
+    assert json.loads(again.stdout.splitlines()[-1])["gold"] == len(known)
+    both = CliRunner().invoke(app, [*arguments, "--encoder", "some"])
+    assert "name one of both" in both.output
+    assert "exists; name another folder" in CliRunner().invoke(app, arguments).output

@@ -1,12 +1,13 @@
 """`personalign extract train | eval | show`: find the facts in what people say."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from personalign.cli._counting import counting
 from personalign.cli._output import emit_json, quieten
+from personalign.errors import PersonalignError
 
 app = typer.Typer(
     help="Train, evaluate and use extractors of facts.", no_args_is_help=True, add_completion=False
@@ -36,6 +37,12 @@ def train(
     encoder: Annotated[
         str | None, typer.Option(help="Folder or hub id to fine-tune; default: the offline MiniLM.")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead, a causal language model that learns to write the facts: folder or hub id."
+        ),
+    ] = None,
     held_out: Annotated[
         float, typer.Option(min=0.001, max=0.9, help="Share of the sentences to measure on.")
     ] = 0.1,
@@ -48,25 +55,32 @@ def train(
     json: Json = False,
 ) -> None:
     """Fine-tune an encoder into a tagger: of each sentence one fact, cut out of its words."""
+    from personalign.methods.extractor_training import GenerativeTraining, train_generative
     from personalign.personas.tagger_training import TaggerTraining, train_tagger
 
     quieten()
-    config = TaggerTraining(
-        facts=facts,
-        out=out,
-        dialogues=dialogues,
-        others=others,
-        encoder=encoder,
-        held_out=held_out,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        dtype=dtype,
-        device=device,
-        seed=seed,
-    )
+    shared: dict[str, Any] = {
+        "facts": facts,
+        "out": out,
+        "dialogues": dialogues,
+        "others": others,
+        "held_out": held_out,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "dtype": dtype,
+        "device": device,
+        "seed": seed,
+    }
+    if model is not None and encoder is not None:
+        raise PersonalignError(
+            "a tagger is made of an encoder, a generative extractor of a model; name one of both"
+        )
     with counting("extractor training") as report:
-        record = train_tagger(config, progress=report)
+        if model is None:
+            record = train_tagger(TaggerTraining(encoder=encoder, **shared), progress=report)
+        else:
+            record = train_generative(GenerativeTraining(model=model, **shared), progress=report)
     if json:
         emit_json({"out": str(out), **record})
         return
@@ -78,11 +92,11 @@ def train(
 def evaluate(folder: Folder, facts: Facts, device: Device = "cpu", json: Json = False) -> None:
     """Compare what an extractor finds with what is right: exact match, and F1 per element."""
     from personalign.evaluation.nli_triples import read_facts
-    from personalign.personas.tagger import load_tagger
+    from personalign.methods.extractors import load_extractor
     from personalign.personas.tagger_training import evaluate_extractor
 
     quieten()
-    scores = evaluate_extractor(load_tagger(folder, device=device), read_facts(facts))
+    scores = evaluate_extractor(load_extractor(folder, device=device), read_facts(facts))
     if json:
         emit_json(scores)
     else:
@@ -102,11 +116,11 @@ def show(
 ) -> None:
     """Print the facts that people state in dialogues, each with the sentence that it comes from."""
     from personalign.data.formats import read_dialogues
+    from personalign.methods.extractors import load_extractor
     from personalign.personas.extraction import BySentence
-    from personalign.personas.tagger import load_tagger
 
     quieten()
-    extractor = BySentence(load_tagger(folder, device=device))
+    extractor = BySentence(load_extractor(folder, device=device))
     said = [
         (dialogue.person or dialogue.id, text)
         for dialogue in read_dialogues(source)

@@ -155,8 +155,9 @@ def learn(
         _check_model(model, language, foreign=foreign)
         if foreign and extractor is None:
             console.print(
-                "The chat seems to be neither English nor Chinese: what the person says of themselves is found by English "
-                "and Chinese words alone. Look yourself for what is not to be learnt (--strike-word), or name an extractor",
+                "The chat seems to be neither English nor Chinese: what the person says of themselves is found by "
+                "English and Chinese words alone. Look yourself for what is not to be learnt (--strike-word), or name an "
+                "extractor",
                 soft_wrap=True,
             )
         recipe = learn_recipe(

@@ -10,6 +10,9 @@ from personalign.models import LoadedModel
 from personalign.personas.extraction import Triple
 from personalign.prompts.segments import SegmentEncoder, end_of_text, leading_bos, one_line
 
+KIND = "generative"
+"""In `extractor.json`."""
+
 # The paper stacks 35,000 sentences into some 4,000 rows.
 STACKED = 8
 _NOTHING = "<>"

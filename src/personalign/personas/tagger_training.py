@@ -79,7 +79,12 @@ def train_tagger(config: TaggerTraining, *, progress: Progress | None = None) ->
             f"{config.facts}: of {len(learnt)} facts to learn from none has its words in its sentence; write words with "
             "spaces between them, or give more sentences"
         )
-    others = _others(config, {fact.text for fact in learnt} | {fact.text for fact in held_out}, len(spans))
+    others = texts_without_facts(
+        config.dialogues,
+        {fact.text for fact in learnt} | {fact.text for fact in held_out},
+        len(spans) * config.others // 100,
+        seed=config.seed,
+    )
     relations = tuple(sorted({fact.relation for fact, _ in spans} | ({NONE} if others else set())))
     network, tokenizer = new_network(config.encoder, relations=len(relations))
     device = choose_device(config.device)
@@ -174,14 +179,14 @@ def _rows(
     return rows + [_Row(tuple(words_of(text)), number[NONE], (), ()) for text in others]
 
 
-def _others(config: TaggerTraining, known: set[str], facts: int) -> list[str]:
-    """Messages that state nothing of their speaker, as far as their words tell."""
-    if config.dialogues is None:
+def texts_without_facts(dialogues: Path | None, known: set[str], most: int, *, seed: int) -> list[str]:
+    """Messages that state nothing of their speaker, as far as their words tell; none of those that are `known`."""
+    if dialogues is None:
         return []
-    texts = {turn.content for dialogue in read_dialogues(config.dialogues) for turn in dialogue.messages}
+    texts = {turn.content for dialogue in read_dialogues(dialogues) for turn in dialogue.messages}
     found = sorted(text for text in texts - known if text.split() and not _FIRST_PERSON & _words(text))
-    random.Random(f"{config.seed}/others").shuffle(found)
-    return found[: facts * config.others // 100]
+    random.Random(f"{seed}/others").shuffle(found)
+    return found[:most]
 
 
 def _words(text: str) -> set[str]:
