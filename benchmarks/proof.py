@@ -22,7 +22,15 @@ from pathlib import Path
 
 RECIPE = "pal-personachat-small"
 SEEDS = (1, 2, 3)
-ABLATIONS = ("without_mix", "without_alignment", "only_selection", "only_generation", "without_pairs")
+# Table 5, and DPO as the paper has it, without the term that keeps the gold reply's likelihood.
+ABLATIONS = {
+    "without_mix": "ablation=without_mix",
+    "without_alignment": "ablation=without_alignment",
+    "only_selection": "ablation=only_selection",
+    "only_generation": "ablation=only_generation",
+    "without_pairs": "ablation=without_pairs",
+    "without_sft": "stages.stage2.sft_weight=0",
+}
 ONE_SYSTEM = ("evaluation.strategies=[predicted]", "evaluation.revised=false")
 RESULTS = "results.json"
 # What would be taken for the copy's own as long as it is not finished.
@@ -52,16 +60,15 @@ class Arm:
 def arms() -> list[list[Arm]]:
     """In phases: each needs those before it."""
     ablated = [
-        Arm(f"seed-{seed}-{name}", seed, f"seed-{seed}", (f"ablation={name}", *ONE_SYSTEM), seed != 1)
+        Arm(f"seed-{seed}-{name}", seed, f"seed-{seed}", (change, *ONE_SYSTEM), seed != 1)
         for seed in SEEDS
-        for name in ABLATIONS
+        for name, change in ABLATIONS.items()
     ]
 
     def variant(name: str, *changes: str, base: str | None = "seed-1", given_backbone: bool = False) -> Arm:
         return Arm(name, 1, base, (*changes, *ONE_SYSTEM), given_backbone)
 
     variants = [
-        variant("without-sft", "stages.stage2.sft_weight=0"),
         # Pairs of the turns labelled none too.
         variant("all-turns", "stages.stage2.only_labelled=false"),
         # To its end, for the course of C.score and BLEU (PAL, Figure 4).

@@ -72,7 +72,7 @@ def main() -> int:
                 variants[f"{arm.name}, fine-tuning"] = [runs[arm.name]["finetuning"]]
     _print("Variants of seed 1", variants)
     # An ablation may lack the stage, and the journal that it began as a copy of has it.
-    for name in (name for name in runs if not name.endswith(ABLATIONS)):
+    for name in (name for name in runs if not name.endswith(tuple(ABLATIONS))):
         _print_course(name, folder / name / "metrics.jsonl")
     return 0
 
