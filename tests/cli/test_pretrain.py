@@ -59,7 +59,9 @@ def test_an_interrupted_training_goes_on_to_the_same_model(
     refused = personalign("pretrain", recipe, "--out", tmp_path / "cut")
     assert refused.exit_code == 1
     assert "add --resume to go on from there" in refused.stderr
-    with pytest.raises(PersonalignError, match="not finished; go on with `personalign pretrain "):
+    with pytest.raises(
+        PersonalignError, match="not finished: model is to be done; go on with `personalign pretrain "
+    ):
         open_model(tmp_path / "cut")
     stop_at = 0
     last_json(personalign("pretrain", recipe, "--out", tmp_path / "cut", "--resume", "--json"))

@@ -415,34 +415,6 @@ def test_what_lies_in_folders_counts_by_what_it_holds(
     assert plan()["data"] == judged["data"]
 
 
-def fingerprints(folder: Path, *assignments: str) -> dict[str, str]:
-    small = load_recipe("quickstart-scratch", ["stages.pretrain={learning_rate: 0.1}", *assignments])
-    return {
-        item.step.name: item.fingerprint for item in PalRun(small, folder, reporter=SilentReporter()).plan()
-    }
-
-
-def test_a_pretrained_backbone_depends_on_the_prompts(tmp_path: Path) -> None:
-    before = fingerprints(tmp_path)
-    assert fingerprints(tmp_path, "prompts.history=3")["backbone"] != before["backbone"]
-    assert fingerprints(tmp_path, "prompts.history=3")["data"] == before["data"]
-
-
-def test_an_ablation_leaves_the_baseline_alone(tmp_path: Path) -> None:
-    before, after = fingerprints(tmp_path), fingerprints(tmp_path, "ablation=only_selection")
-    assert {name for name in before if before[name] == after[name]} == {
-        "data",
-        "backbone",
-        "finetuning",
-        "finetuning_longer",
-        "predict:finetuning",
-        "predict:finetuning_longer",
-        "predict:finetuning_unseen",
-    }
-    for ablation in ("without_alignment", "without_pairs"):
-        assert fingerprints(tmp_path, f"ablation={ablation}")["stage1"] == before["stage1"]
-
-
 def test_a_turn_that_no_reply_fits_is_refused_before_training(sources: Path, tmp_path: Path) -> None:
     sources = shutil.copytree(sources, tmp_path / "sources")
     path = sources / "test.jsonl"
