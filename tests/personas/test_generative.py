@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -83,24 +84,26 @@ def test_sentences_are_stacked_and_lines_are_theirs_in_order(monkeypatch: pytest
     assert found == [tea, (), rain, tea, mud, ()]
 
 
+def made_model(tokenizer: Any, **size: int) -> Any:
+    return build_backbone(
+        "llama",
+        vocab_size=len(tokenizer),
+        max_positions=512,
+        bos_id=tokenizer.bos_token_id,
+        eos_id=tokenizer.eos_token_id,
+        pad_id=tokenizer.pad_token_id,
+        seed=1,
+        **size,
+    )
+
+
 def test_a_model_learns_to_write_the_facts_of_each_sentence(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     known = facts()
     tokenizer = train_bpe(
         [*(fact.text for fact in known), *OTHERS, "<i, like, tea>", "Facts:"], vocab_size=300
     )
-    model = build_backbone(
-        "llama",
-        vocab_size=len(tokenizer),
-        width=64,
-        layers=2,
-        heads=4,
-        max_positions=512,
-        bos_id=tokenizer.bos_token_id,
-        eos_id=tokenizer.eos_token_id,
-        pad_id=tokenizer.pad_token_id,
-        seed=1,
-    )
+    model = made_model(tokenizer, width=64, layers=2, heads=4)
     loaded = prepare(model, tokenizer, dtype="float32", device=torch.device("cpu"))
     prompter = FactPrompter(tokenizer)
     examples = [
@@ -144,18 +147,7 @@ def test_a_trained_folder_is_opened_by_its_name_and_reads_every_sentence(tmp_pat
     torch.set_num_threads(1)
     known = facts()
     tokenizer = train_bpe([fact.text for fact in known], vocab_size=280)
-    model = build_backbone(
-        "llama",
-        vocab_size=len(tokenizer),
-        width=16,
-        layers=1,
-        heads=2,
-        max_positions=512,
-        bos_id=tokenizer.bos_token_id,
-        eos_id=tokenizer.eos_token_id,
-        pad_id=tokenizer.pad_token_id,
-        seed=1,
-    )
+    model = made_model(tokenizer, width=16, layers=1, heads=2)
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     rows = [
