@@ -343,21 +343,21 @@ def test_a_folder_that_is_being_done_again_is_not_taken_for_finished(
     def killed(*arguments: object) -> dict[str, Any]:
         raise MemoryError
 
-    changed = PalRun(recipe(sources, "stages.stage2.beta=0.3"), folder, reporter=SilentReporter())
+    def changed_and_killed_in(method: str) -> None:
+        changed = PalRun(recipe(sources, "stages.stage2.beta=0.3"), folder, reporter=SilentReporter())
+        with monkeypatch.context() as patched:
+            patched.setattr(PalRun, method, killed)
+            with pytest.raises(MemoryError):
+                changed.run()
+
     # Before anything was done: nothing is lost.
-    with monkeypatch.context() as patched:
-        patched.setattr(PalRun, "_run_steps", killed)
-        with pytest.raises(MemoryError):
-            changed.run()
+    changed_and_killed_in("_run_steps")
     with pytest.raises(PersonalignError, match="is not finished"):
         open_model(folder)
     PalRun(recipe(sources), folder, reporter=SilentReporter()).run()
     assert "beta: 0.3" not in (folder / "recipe.yaml").read_text(encoding="utf-8")
     open_model(folder)
-    with monkeypatch.context() as patched:
-        patched.setattr(PalRun, "_trained", killed)
-        with pytest.raises(MemoryError):
-            changed.run()
+    changed_and_killed_in("_trained")
     with pytest.raises(PersonalignError, match="is not finished: it lacks pal_predicted"):
         open_run(folder)
     with pytest.raises(PersonalignError, match="is not finished: stage2 is to be done"):

@@ -55,9 +55,6 @@ def train(
     json: Json = False,
 ) -> None:
     """Fine-tune an encoder into a tagger: of each sentence one fact, cut out of its words."""
-    from personalign.methods.extractor_training import GenerativeTraining, train_generative
-    from personalign.personas.tagger_training import TaggerTraining, train_tagger
-
     quieten()
     shared: dict[str, Any] = {
         "facts": facts,
@@ -78,8 +75,12 @@ def train(
         )
     with counting("extractor training") as report:
         if model is None:
+            from personalign.personas.tagger_training import TaggerTraining, train_tagger
+
             record = train_tagger(TaggerTraining(encoder=encoder, **shared), progress=report)
         else:
+            from personalign.methods.extractor_training import GenerativeTraining, train_generative
+
             record = train_generative(GenerativeTraining(model=model, **shared), progress=report)
     if json:
         emit_json({"out": str(out), **record})

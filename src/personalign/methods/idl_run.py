@@ -182,22 +182,23 @@ class IdlRun(StepRun[IdlRecipe]):
 
     def _told(self, system: IdlSystem) -> list[Told]:
         """What the system is told, as far as the prompts have room; of either clusters as much as of the other."""
-        prompter = self.prompter()
-        told = [item.fitting(prompter) for item in self._sessions.answered(system.part, system)]
+        told = self._fitting(system.part, system)
         if system.clusters is None:
             return told
         other = replace(system, clusters="out" if system.clusters == "in" else "in")
-        against = [item.fitting(prompter) for item in self._sessions.answered(system.part, other)]
         return [
             item.latest(min(len(item.references), len(opposite.references)))
-            for item, opposite in zip(told, against, strict=True)
+            for item, opposite in zip(told, self._fitting(system.part, other), strict=True)
         ]
+
+    def _fitting(self, part: str, system: IdlSystem | None = None) -> list[Told]:
+        prompter = self.prompter()
+        return [item.fitting(prompter) for item in self._sessions.answered(part, system)]
 
     def _attention(self) -> dict[str, Any]:
         """Of the last turn of some tested sessions, what ICL and IDL look at while they read the gold reply."""
         prompter, record = self.prompter(), dict[str, Any]()
-        told = [item.fitting(prompter) for item in self._sessions.answered(TEST)]
-        told = [item for item in told if item.references and item.session.persona]
+        told = [item for item in self._fitting(TEST) if item.references and item.session.persona]
         told = told[:: max(1, len(told) // self.recipe.compared.attention)][: self.recipe.compared.attention]
         pictures = []
         for title, stage in (("in-context learning", "backbone"), ("IDL", FINAL)):
@@ -310,9 +311,7 @@ class IdlRun(StepRun[IdlRecipe]):
     def _tested(self, part: str) -> list[Dialogue]:
         """The sessions of a part that are answered, labelled with what the sessions that IDL is told express."""
         if part not in self._labelled:
-            prompter = self.prompter()
-            told = [item.fitting(prompter) for item in self._sessions.answered(part)]
-            self._labelled[part] = [_with_told_labels(item) for item in told]
+            self._labelled[part] = [_with_told_labels(item) for item in self._fitting(part)]
         return self._labelled[part]
 
     def _kept(self, name: str) -> dict[str, Any]:
