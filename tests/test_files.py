@@ -1,6 +1,7 @@
 """Files and folders are whole or absent, whatever happens while they are written."""
 
 import json
+import shutil
 import stat
 from pathlib import Path
 
@@ -8,7 +9,11 @@ import pytest
 
 from personalign._files import (
     atomic_path,
+    read_json,
+    read_jsonl,
     read_whole_lines,
+    remove_folder,
+    remove_unfinished,
     whole_folder,
     write_json,
     write_jsonl,
@@ -116,3 +121,36 @@ def test_rows_hold_signs_that_end_lines_elsewhere(tmp_path: Path) -> None:
     with open(tmp_path / "rows.jsonl", "a", encoding="utf-8") as stream:
         stream.write('{"text": "to')
     assert list(read_whole_lines(tmp_path / "rows.jsonl")) == rows
+
+
+def test_a_folder_goes_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies while it removes one leaves no half of it under its name."""
+    folder = tmp_path / "checkpoint-4"
+    folder.mkdir()
+    for name in ("complete.json", "model.safetensors"):
+        (folder / name).write_text("{}")
+
+    def dies_on_the_way(gone: Path, **_: object) -> None:
+        next(gone.rglob("model.safetensors")).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", dies_on_the_way)
+        with pytest.raises(KeyboardInterrupt):
+            remove_folder(folder)
+    assert not folder.exists()
+    assert list(tmp_path.rglob("complete.json"))
+    remove_unfinished(tmp_path)
+    assert not list(tmp_path.iterdir())
+    remove_folder(folder)
+
+
+@pytest.mark.parametrize("text", ["", '{"a": 1', "\x00\x00"])
+def test_a_file_that_was_cut_off_is_named_with_what_to_do(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "steps.json"
+    path.write_text(text)
+    with pytest.raises(PersonalignError, match=r"steps\.json is damaged \(.*\); remove it"):
+        read_json(path, advice="remove it")
+    path.write_text(f'{{"a": 1}}\n{text}\n')
+    with pytest.raises(PersonalignError, match=r"steps\.json, line 2, is damaged \(.*\); remove it"):
+        read_jsonl(path, advice="remove it")

@@ -53,10 +53,20 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     try:
         with disk_errors(path):
             yield temporary
+            # Else a machine that loses power may have the new name and none of the bytes.
+            _to_disk(temporary)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -78,10 +88,22 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
             yield temporary
         temporary.chmod(0o777 & ~_umask())
         if replace:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_folder(path)
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, whole or not at all: a process that dies meanwhile leaves none of its files under its name.
+
+    What a process left half removed goes with the next `remove_unfinished`. No error where there is no such folder.
+    """
+    if not folder.exists():
+        return
+    gone = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    os.replace(folder, gone / folder.name)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -120,6 +142,26 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
+
+
+def read_json(path: Path, *, advice: str) -> Any:
+    """What `write_json` wrote; raises PersonalignError with the advice where something cut it off since."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PersonalignError(f"{path} is damaged ({error}); {advice}") from None
+
+
+def read_jsonl(path: Path, *, advice: str) -> list[Any]:
+    """What `write_jsonl` wrote, likewise."""
+    rows = []
+    with open(path, encoding="utf-8") as stream:
+        try:
+            for line in stream:
+                rows.append(json.loads(line))
+        except ValueError as error:
+            raise PersonalignError(f"{path}, line {len(rows) + 1}, is damaged ({error}); {advice}") from None
+    return rows
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Any]) -> int:

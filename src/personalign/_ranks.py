@@ -3,7 +3,15 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
+
+from personalign.errors import PersonalignError
+
+# How long a process waits for the others, which may label a million dialogues or wait for a server meanwhile. The
+# backends' own limits, 10 and 30 minutes, would end the run. One that dies ends the others through the launcher.
+PATIENCE = timedelta(days=7)
+_SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -47,6 +55,10 @@ class Ranks:
         value: Value = held[0]
         return value
 
+    def agreed(self, value: Value) -> Value:
+        """What the first process found, where all looked for the same."""
+        return self.from_main(lambda: value)
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.count > 1:
@@ -65,8 +77,14 @@ ALONE = Ranks()
 def find_ranks() -> Ranks:
     """This process's place, from the environment that a launcher set; joins the others where there are any.
 
-    On GPUs each process takes the one of its local rank.
+    On GPUs each process takes the one of its local rank. Raises PersonalignError where the launcher would shard models.
     """
+    for variable, name in _SHARDING.items():
+        if os.environ.get(variable, "").lower() in ("true", "1"):
+            raise PersonalignError(
+                f"{variable} is set: the launcher would shard the model with {name}, but every process of a run holds a "
+                "whole one; launch for data parallelism alone, as with recipes/accelerate/one-node.yaml"
+            )
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count <= 1:
         return ALONE
@@ -75,5 +93,5 @@ def find_ranks() -> Ranks:
     if not torch.distributed.is_initialized():
         from accelerate import PartialState
 
-        PartialState(cpu=not torch.cuda.is_available())
+        PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
     return Ranks(torch.distributed.get_rank(), count)

@@ -1,6 +1,7 @@
 """IDL from sessions to a table: nobody's words leak, every comparison has what its name says, a run is resumed."""
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from personalign.data.synthetic import generate
 from personalign.errors import PersonalignError
 from personalign.methods.idl_lineup import idl_systems
 from personalign.methods.idl_parts import load_people
-from personalign.methods.idl_recipe import IdlRecipe, parse_idl_recipe
+from personalign.methods.idl_recipe import TEST, IdlRecipe, parse_idl_recipe
 from personalign.methods.idl_run import IdlRun
+from personalign.methods.idl_tables import idl_tables
 from personalign.methods.opening import open_model
 from personalign.methods.recipe import override
 from personalign.methods.reporting import answers_of_runs, open_run
@@ -189,8 +191,13 @@ def test_who_is_told_nothing_counts_no_sessions_and_baselines_learn_from_all(fin
         assert records[stage]["trees"]["examples"] == every
 
 
-def test_of_either_clusters_as_many_are_told_as_the_prompts_have_room_for(finished: Any) -> None:
-    folder = finished[0].folder
+def test_of_either_clusters_as_many_are_told_as_the_prompts_have_room_for(
+    finished: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "made"
+    shutil.copytree(finished[0].folder, folder)
+    # It would be done again with other prompts.
+    (folder / "steps" / "backbone.json").unlink()
     counts = {}
     for tokens in (110, 400):
         run = IdlRun(recipe(f"prompts.max_tokens={tokens}"), folder, reporter=SilentReporter())
@@ -233,6 +240,27 @@ def test_what_cannot_be_answered_or_would_tell_itself_is_left_out(tmp_path: Path
     assert any(
         "2 of 7 sessions left out: in 1 the person says nothing, 1 are" in said for said in reporter.said
     )
+
+
+def test_somebody_without_a_profile_leaves_the_others_judged(finished: Any) -> None:
+    run, _, _ = finished
+    rows = rows_of(run.folder, "idl")
+    stranger = rows[0]["dialogue"].rpartition("-")[0]
+    profiled = [row for row in rows if not row["dialogue"].startswith(stranger)]
+    assert 0 < len(profiled) < len(rows)
+    judges = {"oracle": run._judge("oracle")}
+    asked = [row | {"persona": row["persona"] if row in profiled else [], "relevant": None} for row in rows]
+    mixed = run._measured(asked, "IDL", TEST, judges, {})
+    alone = run._measured([row for row in asked if row["persona"]], "IDL", TEST, judges, {})
+    assert mixed["judge:oracle"] == alone["judge:oracle"]
+    assert (mixed["turns"], mixed["judged_turns"]) == (len(rows), len(profiled))
+    table = idl_tables({"idl": mixed | {"people": 2}}, {"counts": {}, "examples": {}}, {})
+    assert (
+        f"Consistency, oracle, without {len(rows) - len(profiled)} turns of people who have no profile:"
+        in table
+    )
+    nobody = [row | {"persona": []} for row in asked]
+    assert "judge:oracle" not in run._measured(nobody, "IDL", TEST, judges, {})
 
 
 def test_the_tables_name_people_and_criteria(finished: Any) -> None:

@@ -25,7 +25,7 @@ PLACES = {
     "a checkpoint's state": Death(
         "transformers.trainer_callback:TrainerState.save_to_json", nth=2, when="after"
     ),
-    "old checkpoints' removal": Death("transformers.trainer:rotate_checkpoints", nth=4, when="after"),
+    "an old checkpoint's removal": Death("personalign.training.journal:remove_folder", nth=2, when="before"),
     "a checkpoint's marker": Death("personalign.training.journal:Journal.on_save", nth=8, when="after"),
     "a step of stage 1": Death("personalign.training.trainer:step_loss", nth=5, when="before"),
     "rejected replies": Death("personalign.methods.run:without_persona", nth=1, when="after"),
@@ -35,7 +35,8 @@ PLACES = {
     "an evaluation": Death("personalign.training.journal:Journal._evaluate", nth=2, when="before"),
     "the best weights": Death("personalign.training.journal:save_weights", nth=1, when="after"),
     "a finished stage": Death("personalign.methods.models:ModelStore.save", nth=2, when="before"),
-    "a stage's checkpoints": Death("shutil:rmtree", nth=9, when="before"),
+    "a stage's checkpoints": Death("personalign.methods.steps:remove_folder", nth=3, when="before"),
+    "the rest of one": Death("shutil:rmtree", nth=9, when="before"),
     "decoding": Death("personalign.methods.run:predict", nth=3, when="after"),
     "results": Death("personalign.methods.run:results_table", nth=1, when="before"),
     "publishing": Death("personalign.methods.models:ModelStore.publish", nth=1, when="after"),

@@ -163,6 +163,19 @@ def test_an_alignment_file_with_a_persona_of_training_is_refused(shelf: Path) ->
         parts_of(recipe)
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_part_without_a_reply_is_refused_before_any_training(shelf: Path, part: str) -> None:
+    silent = [
+        replace(talk(number), messages=(Turn("user", "hi ?"),), relevant=()) for number in range(80, 90)
+    ]
+    write_dialogues(shelf / "made_silent.jsonl", silent)
+    files = {"train": "made_train", "test": "made_test", part: "made_silent"}
+    with pytest.raises(
+        PersonalignError, match=r"part '\w+' of file 'made_silent' has \d+ dialogues and no reply"
+    ):
+        parts_of(file_recipe(**files))
+
+
 def test_the_split_depends_on_its_seed_alone(shelf: Path) -> None:
     recipe = file_recipe(train="made_train", test="made_test")
     other = recipe.model_copy(update={"seed": 9})

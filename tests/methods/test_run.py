@@ -1,9 +1,7 @@
 """A run on files, with LoRA: no test label leaks, the reference is checked, ablations do what Table 5 says."""
 
-import contextlib
 import json
 import shutil
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +9,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.fake_server import Answer, serving
+from tests.methods.made_adapted import recipe, rows_of, write_sources
 from tests.methods.made_runs import SilentReporter, prompter, tiny_model
 
 from personalign.data.formats import read_dialogues, write_dialogues
-from personalign.data.synthetic import generate, vocabulary
-from personalign.decoding.generation import DecodingSettings
-from personalign.decoding.plain import plain_generate
 from personalign.decoding.selection import choose
 from personalign.errors import PersonalignError
 from personalign.methods import pal
@@ -25,69 +20,17 @@ from personalign.methods.dry_run import estimate
 from personalign.methods.lineup import final_stage
 from personalign.methods.models import ModelStore
 from personalign.methods.opening import open_model
-from personalign.methods.recipe import Recipe, override, parse_recipe
 from personalign.methods.reporting import open_run
 from personalign.methods.run import PalRun
 from personalign.methods.shipped import load_recipe, load_run_recipe
 from personalign.methods.trained_selector import TrainedScorer
-from personalign.models import build_backbone, word_tokenizer
-from personalign.prompts import structure_texts
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A backbone, and dialogue files without labels."""
     folder = tmp_path_factory.mktemp("sources")
-    people = {"train": 12, "align": 2, "stop": 2, "test": 3, "unseen": 2}
-    splits = generate("en", seed=5, people=people, exchanges=3).splits()
-    for name, part in (("train", "train"), ("test", "test")):
-        write_dialogues(folder / f"{name}.jsonl", [replace(item, relevant=None) for item in splits[part]])
-    tokens = word_tokenizer(vocabulary("en"), structure=structure_texts("en"), language="en")
-    model = build_backbone(
-        "llama",
-        vocab_size=len(tokens),
-        width=16,
-        layers=1,
-        heads=2,
-        max_positions=512,
-        bos_id=tokens.bos_token_id,
-        eos_id=tokens.eos_token_id,
-        pad_id=tokens.pad_token_id,
-        seed=1,
-    )
-    model.save_pretrained(folder / "backbone")
-    tokens.save_pretrained(folder / "backbone")
+    write_sources(folder)
     return folder
-
-
-def recipe(sources: Path, *assignments: str) -> Recipe:
-    stage = {"learning_rate": 0.01, "batch_examples": 8, "steps": 3, "warmup_steps": 0}
-    values: dict[str, Any] = {
-        "name": "adapted",
-        "data": {
-            "files": {
-                "train": str(sources / "train.jsonl"),
-                "test": str(sources / "test.jsonl"),
-                "align_share": 0.3,
-                "stop_share": 0.2,
-            },
-            "labels": {"method": "idf"},
-        },
-        "backbone": {
-            "name": str(sources / "backbone"),
-            "dtype": "float32",
-            "device": "cpu",
-            "lora": {"r": 2, "alpha": 4},
-        },
-        "prompts": {"max_tokens": 400, "reserve": 20},
-        "stages": {
-            "stage1": {**stage, "trunk_weight": 0.1},
-            "stage2": {**stage, "learning_rate": 0.0005, "sft_weight": 0.5},
-        },
-        "decoding": {"max_new_tokens": 5},
-        "evaluation": {"judges": ["oracle"], "bootstrap": 10},
-    }
-    return parse_recipe(override(values, assignments), source="adapted.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +38,6 @@ def finished(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     torch.set_num_threads(1)
     pal_run = PalRun(recipe(sources), tmp_path_factory.mktemp("runs") / "adapted", reporter=SilentReporter())
     return pal_run, pal_run.run()
-
-
-def rows_of(folder: Path, system: str) -> list[dict[str, Any]]:
-    return [
-        json.loads(line) for line in (folder / "predictions" / f"{system}.jsonl").read_text().splitlines()
-    ]
 
 
 def test_only_adapters_are_saved_and_stage_2_goes_on_with_those_of_stage_1(
@@ -316,7 +253,7 @@ def test_without_pairs_trains_on_gold_replies(
         ("stages.stage2.beta=0.2", "stage2"),
         ("stages.stage1.steps=2", "stage1"),
         ("decoding.max_new_tokens=4", "rejected"),
-        ("prompts.history=3", "stage1"),
+        ("prompts.history=3", "backbone"),
         ("evaluation.bootstrap=9", "results"),
         ("selector.kind=encoder", "predict:stage1"),
         ("data.labels.threshold=0.5", "data"),
@@ -525,57 +462,3 @@ def test_made_prompts_know_the_made_models_words() -> None:
     loaded, made = tiny_model(), prompter()
     assert loaded.tokenizer.get_vocab() == made.tokenizer.get_vocab()
     assert loaded.tokenizer.unk_token_id not in made.reply_target("yes i have a dog .")
-
-
-# A server -------------------------------------------------------------------------------------------------
-
-
-def test_a_run_through_a_server_leaves_the_same_replies_and_no_store(
-    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The server has the model of one stage at a time; the run says which it lacks, and goes on."""
-    local = PalRun(recipe(sources), tmp_path / "local", reporter=SilentReporter())
-    local.run()
-    asked = recipe(sources, "decoding.engine=openai")
-    remote = PalRun(asked, tmp_path / "remote", reporter=SilentReporter())
-    with serving() as fake:
-        monkeypatch.setenv("OPENAI_BASE_URL", fake.url)
-        fake.answer = lambda request: completion(
-            ModelStore(asked, tmp_path / "remote" / "models", reporter=SilentReporter()), request
-        )
-        served = {
-            item.step.name: f"{item.step.name}-{item.fingerprint[:8]}"
-            for item in remote.plan()
-            if item.step.name in ("stage1", "stage2")
-        }
-        for stage in served.values():
-            fake.listed = (200, {"data": [{"id": "other"}]}, {})
-            with pytest.raises(PersonalignError, match=f"has no model '{stage}', only other"):
-                remote.run()
-            fake.listed = (200, {"data": [{"id": stage}]}, {})
-            with contextlib.suppress(PersonalignError):
-                remote.run()
-        fake.listed = (200, {"data": [{"id": stage} for stage in served.values()]}, {})
-        remote.run()
-    for path in sorted((tmp_path / "local" / "predictions").iterdir()):
-        assert [row["response"] for row in rows_of(tmp_path / "remote", path.stem)] == [
-            row["response"] for row in rows_of(tmp_path / "local", path.stem)
-        ]
-    rejected = [(tmp_path / name / "rejected.jsonl").read_bytes() for name in ("local", "remote")]
-    assert rejected[0] == rejected[1]
-    assert not list((tmp_path / "remote" / "served").iterdir())
-
-
-ONE_AT_A_TIME = threading.Lock()
-
-
-def completion(store: ModelStore, request: dict[str, Any]) -> Answer:
-    settings = DecodingSettings(max_new_tokens=request["max_tokens"])
-    with ONE_AT_A_TIME:
-        loaded = store.open(request["model"].split("-")[0])
-        [[grown]] = plain_generate(
-            loaded, [[request["prompt"]]], decoding=settings, end_ids=request["stop_token_ids"]
-        )
-    text = loaded.tokenizer.decode(grown.tokens, skip_special_tokens=True)
-    choice = {"text": text, "finish_reason": "stop" if grown.ended else "length"}
-    return 200, {"choices": [choice], "usage": {"completion_tokens": len(grown.tokens)}}, {}

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from tests.methods.made_runs import SilentReporter
 
-from personalign.methods.steps import Step, alone_in, plan, read_record, run_steps
+from personalign._files import write_json
+from personalign.errors import PersonalignError
+from personalign.methods.steps import Step, alone_in, plan, read_record, run_steps, undone, unfinished
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "data": {"size": 3},
@@ -153,3 +155,42 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> N
     (tmp_path / "predictions" / "whole.part").write_text("a file of somebody's")
     with alone_in(tmp_path):
         assert [path.name for path in (tmp_path / "predictions").iterdir()] == ["whole.part"]
+
+
+def test_what_a_step_needs_to_go_on_is_kept_until_it_counts_as_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = unfinished(tmp_path, "predict:a")
+    held.mkdir(parents=True)
+
+    def dies(path: Path, value: Any) -> None:
+        if path.stem == "predict-a":
+            raise MemoryError
+        write_json(path, value)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("personalign.methods.steps.write_json", dies)
+        with pytest.raises(MemoryError):
+            run(tmp_path)
+    assert held.is_dir()
+    run(tmp_path)
+    assert not held.exists()
+    # A process that died between the two.
+    held.mkdir()
+    assert run(tmp_path)[0] == []
+    assert not held.exists()
+
+
+def test_a_damaged_marker_is_named(tmp_path: Path) -> None:
+    run(tmp_path)
+    marker = tmp_path / "steps" / "train.json"
+    marker.write_text(marker.read_text()[:10])
+    with pytest.raises(
+        PersonalignError, match=r"train\.json is damaged .*; remove it, and the step is done again"
+    ):
+        run(tmp_path)
+    marker.unlink()
+    assert run(tmp_path)[0] == ["train"]
+    (tmp_path / "plan.json").write_text("{")
+    with pytest.raises(PersonalignError, match=r"plan\.json is damaged .*; remove it"):
+        undone(tmp_path)

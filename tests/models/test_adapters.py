@@ -162,13 +162,15 @@ def test_an_adapter_that_names_no_backbone_is_refused(tmp_path: Path) -> None:
 def test_a_merged_model_scores_as_adapter_and_backbone_do(shape: str, tmp_path: Path) -> None:
     loaded = trained(shape, tmp_path)
     save_adapter(loaded, tmp_path / "adapter")
-    (tmp_path / "adapter" / "personalign.json").write_text("{}")
+    beside = ("personalign.json", "selector.json", "selector.safetensors", "sessions.jsonl")
+    for name in beside:
+        (tmp_path / "adapter" / name).write_text("{}")
     result = CliRunner().invoke(app, ["merge", str(tmp_path / "adapter"), str(tmp_path / "merged"), "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout.splitlines()[-1])["out"] == str(tmp_path / "merged")
     merged = load_model(tmp_path / "merged", device="cpu")
     assert not merged.adapted
-    assert (tmp_path / "merged" / "personalign.json").is_file()
+    assert all((tmp_path / "merged" / name).is_file() for name in beside)
     backbone = load_model(tmp_path / "backbone", device="cpu")
     torch.testing.assert_close(log_probs(merged.model), log_probs(loaded.model), atol=1e-5, rtol=0)
     assert float((log_probs(merged.model) - log_probs(backbone.model)).abs().max()) > 1e-3

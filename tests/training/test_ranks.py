@@ -13,6 +13,8 @@ from tests.training.made_examples import pairs, supervised, tiny_model
 from tests.training.made_ranks import on_ranks
 from tests.training.test_trainer import SETTINGS, with_reference
 
+from personalign._ranks import find_ranks
+from personalign.errors import PersonalignError
 from personalign.training.examples import grow
 from personalign.training.journal import Validated
 from personalign.training.step import StageSettings
@@ -123,3 +125,51 @@ def test_two_processes_keep_one_journal_and_resume_together(tmp_path: Path) -> N
     weights = [torch.load(tmp_path / run / f"weights-{rank}.pt") for run in ("two", "cut") for rank in (0, 1)]
     for name, value in weights[0].items():
         assert all(torch.equal(value, other[name]) for other in weights[1:]), name
+
+
+def disagreeing(folder: Path, settings: StageSettings) -> None:
+    """A stage whose processes score the model otherwise, as two machines may round."""
+    rank = int(os.environ["RANK"])
+    model: Any = tiny_model()
+    scores = iter([[1.0, 0.9, 0.8], [1.0, 1.1, 1.2]][rank] + [0.0] * 20)
+    result = train_stage(
+        model,
+        grow(supervised(dialogues=9), budget=200),
+        settings=settings,
+        folder=folder / "checkpoints",
+        stage="made",
+        validate=lambda model: Validated(next(scores)),
+    )
+    (folder / f"end-{rank}.json").write_text(json.dumps([result.steps, result.best_step]))
+    torch.save(model.state_dict(), folder / f"weights-{rank}.pt")
+
+
+def test_processes_that_score_otherwise_stop_together(tmp_path: Path) -> None:
+    on_ranks(disagreeing, tmp_path, replace(SETTINGS, evaluate_every=1, patience=2))
+    # By the first one's scores.
+    assert [json.loads((tmp_path / f"end-{rank}.json").read_text()) for rank in (0, 1)] == [[3, 1], [3, 1]]
+    first, second = (torch.load(tmp_path / f"weights-{rank}.pt") for rank in (0, 1))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def patience(folder: Path) -> None:
+    find_ranks()
+    import torch.distributed as distributed
+
+    group = distributed.group.WORLD
+    seconds = group._get_backend(torch.device("cpu")).options._timeout.total_seconds()
+    (folder / os.environ["RANK"]).write_text(str(seconds))
+
+
+def test_processes_wait_longer_for_each_other_than_any_step_takes(tmp_path: Path) -> None:
+    on_ranks(patience, tmp_path)
+    assert all(float((tmp_path / rank).read_text()) >= 24 * 3600 for rank in ("0", "1"))
+
+
+@pytest.mark.parametrize("variable", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_a_launcher_that_shards_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(PersonalignError, match=f"{variable} is set: .* data parallelism alone"):
+        find_ranks()
+    monkeypatch.setenv(variable, "false")
+    find_ranks()

@@ -1,11 +1,9 @@
 """The trainer's invariants: however a step is cut, and wherever a stage is interrupted, the result is the same."""
 
 import copy
-import itertools
 import json
 import math
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -392,80 +390,6 @@ def test_a_stage_that_was_cut_in_its_last_step_is_done(tmp_path: Path) -> None:
     resumed, weights = train(tmp_path / "cut", settings=replace(SETTINGS, max_steps=5), resume=True)
     assert (resumed.steps, resumed.interrupted) == (5, False)
     assert_identical(weights, whole)
-
-
-def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, save_every=2)
-    _, whole = train(tmp_path / "whole", settings=settings)
-    train(tmp_path / "cut", settings=settings, interrupt_after=5)
-    torn = tmp_path / "cut" / "checkpoints" / "checkpoint-6"
-    torn.mkdir()
-    (torn / "model.safetensors").write_bytes(b"half")
-    resumed, weights = train(tmp_path / "cut", settings=settings, resume=True)
-    assert resumed.steps == 8
-    assert_identical(weights, whole)
-
-
-def test_a_checkpoint_without_its_marker_is_passed_over(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, save_every=2)
-    _, whole = train(tmp_path / "whole", settings=settings)
-    train(tmp_path / "cut", settings=settings, interrupt_after=5)
-    newest = tmp_path / "cut" / "checkpoints" / "checkpoint-5"
-    (newest / "complete.json").unlink()
-    # Were it loaded, training would go on from these.
-    shutil.copy(tmp_path / "cut" / "checkpoints" / "checkpoint-4" / "model.safetensors", newest)
-    resumed, weights = train(tmp_path / "cut", settings=settings, resume=True)
-    assert [row["step"] for row in resumed.history] == [5, 6, 7, 8]
-    assert_identical(weights, whole)
-
-
-@pytest.mark.parametrize("damage", ["truncated", "missing"])
-def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: str) -> None:
-    settings = replace(SETTINGS, save_every=2)
-    _, whole = train(tmp_path / "whole", settings=settings)
-    train(tmp_path / "cut", settings=settings, interrupt_after=5)
-    newest = tmp_path / "cut" / "checkpoints" / "checkpoint-5"
-    hurt = newest / "optimizer.pt"
-    if damage == "truncated":
-        os.truncate(hurt, 1000)
-    else:
-        hurt.unlink()
-    with pytest.raises(PersonalignError, match=r"optimizer.pt .*damaged; remove .*checkpoint-5"):
-        train(tmp_path / "cut", settings=settings, resume=True)
-    shutil.rmtree(newest)
-    resumed, weights = train(tmp_path / "cut", settings=settings, resume=True)
-    assert resumed.history[0]["step"] == 5
-    assert_identical(weights, whole)
-
-
-def test_the_best_of_a_kept_checkpoint_is_kept_with_it(tmp_path: Path) -> None:
-    """What is repeated may come out otherwise, on another machine: then an earlier evaluation is the best again."""
-    settings = replace(SETTINGS, evaluate_every=1, save_every=4)
-
-    def killed(model: nn.Module) -> float:
-        raise MemoryError
-
-    rising = scripted([0.1, 0.2, 0.3, 0.5, 0.6, 0.7])
-    evaluations = itertools.chain([rising] * 6, [killed])
-    with pytest.raises(MemoryError):
-        train(tmp_path, settings=settings, validate=lambda model: next(evaluations)(model))
-    resumed, weights = train(tmp_path, settings=settings, validate=scripted([0.0] * 4), resume=True)
-    assert resumed.best_step == 4
-    assert_identical(weights, train(tmp_path / "four", settings=replace(SETTINGS, max_steps=4))[1])
-
-
-def test_checkpoints_without_a_marker_are_removed(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, save_every=2)
-    train(tmp_path, settings=settings, interrupt_after=5)
-    checkpoints = tmp_path / "checkpoints"
-    (checkpoints / "checkpoint-5" / "complete.json").unlink()
-    (checkpoints / "checkpoint-4-copy").mkdir()
-    train(tmp_path, settings=settings, resume=True, interrupt_after=6)
-    assert not (checkpoints / "checkpoint-5").exists()
-    assert (checkpoints / "checkpoint-4-copy").exists()
-    (checkpoints / "checkpoint-6" / "complete.json").write_text("{}")
-    with pytest.raises(PersonalignError, match=r"complete.json is damaged; remove .*checkpoint-6"):
-        train(tmp_path, settings=settings, resume=True)
 
 
 def test_a_gradient_that_is_no_number_stops_before_it_spoils_the_weights(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ import typer
 from personalign.cli._output import emit_json, output_console, quieten
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-# What a finished run lays beside its model for the chat.
-CARD = "personalign.json"
 
 
 def merge(
@@ -18,11 +16,12 @@ def merge(
     json: Json = False,
 ) -> None:
     """Merge an adapter into its backbone, for tools that want a single model."""
+    from personalign.methods.models import BESIDE
     from personalign.models.adapters import merge_adapter
 
     quieten()
 
-    merge_adapter(adapter, out, beside=(CARD,))
+    merge_adapter(adapter, out, beside=BESIDE)
     output_console().print(f"merged model in {out}", markup=False, soft_wrap=True)
     if json:
         emit_json({"adapter": adapter, "out": out})

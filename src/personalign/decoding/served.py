@@ -32,8 +32,8 @@ class Reply:
 class ServedModel:
     """The model that a server has under `name`. Build it with `open_served`.
 
-    Every reply is kept in `store` as it comes and is not asked for again, so that an interruption loses those alone that
-    were under way. One thread per request, `workers` at a time.
+    Every reply is kept in `store` as it comes, and what stands in one of the files `kept` is not asked for again, so that
+    an interruption loses those alone that were under way. One thread per request, `workers` at a time.
     """
 
     name: str
@@ -41,6 +41,7 @@ class ServedModel:
     decoding: DecodingSettings
     end_ids: tuple[int, ...]
     store: Path
+    kept: Sequence[Path] = ()
     workers: int = 16
     _kept: dict[str, Reply] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -50,8 +51,8 @@ class ServedModel:
             raise PersonalignError(
                 "decoding.strategy is beam, which servers do not offer; write greedy or sample, or engine local"
             )
-        if self.store.is_file():
-            for row in read_whole_lines(self.store):
+        for path in self.kept:
+            for row in read_whole_lines(path):
                 self._kept[row["key"]] = Reply(row["text"], row["ended"], row["tokens"])
 
     def check(self, folder: Path) -> None:
@@ -122,11 +123,17 @@ class ServedModel:
 
 
 def open_served(
-    name: str, *, folder: Path, decoding: DecodingSettings, end_ids: Sequence[int], store: Path
+    name: str,
+    *,
+    folder: Path,
+    decoding: DecodingSettings,
+    end_ids: Sequence[int],
+    store: Path,
+    kept: Sequence[Path] = (),
 ) -> ServedModel:
     """The model `name` at OPENAI_BASE_URL, checked to be there; `folder` is what a server is to be started with."""
     server = server_from_environment(f"the model '{name}'")
-    model = ServedModel(name, server, decoding, tuple(end_ids), store)
+    model = ServedModel(name, server, decoding, tuple(end_ids), store, kept)
     model.check(folder)
     return model
 

@@ -78,7 +78,8 @@ class SharedJudge:
         return self.inner.name
 
     def judge(self, pairs: Sequence[Pair]) -> Verdicts:
-        distinct = sorted(set(pairs))
+        # By the first one's, so that a process that asks for something else fails rather than takes another's verdict.
+        distinct = self.ranks.agreed(sorted(set(pairs)))
         mine = self.inner.judge(self.ranks.share(distinct))
         rows = self.ranks.merged(list(mine.probabilities))
         found = dict(zip(distinct, rows, strict=True))

@@ -5,13 +5,12 @@ data -> backbone -> finetuning, gold
                                        -> predictions of every system -> results
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from typing import Any
 
-from personalign._files import write_json, write_jsonl, write_text
+from personalign._files import read_json, write_json, write_jsonl, write_text
 from personalign.data.dialogue import Dialogue
 from personalign.data.formats import write_dialogues
 from personalign.decoding.respond import Selection, respond
@@ -27,14 +26,14 @@ from personalign.methods.idl_parts import load_people, people_fingerprint, peopl
 from personalign.methods.idl_recipe import TEST, IdlRecipe
 from personalign.methods.idl_sessions import Told, summary
 from personalign.methods.idl_stages import SessionReader
-from personalign.methods.idl_tables import IDL_CONSISTENCY, IDL_FIGURES, idl_tables
+from personalign.methods.idl_tables import IDL_CONSISTENCY, IDL_FIGURES, JUDGED_TURNS, idl_tables
 from personalign.methods.lineup import GOLD
 from personalign.methods.parts import Parts, contents_of
 from personalign.methods.recipe import Selector
 from personalign.methods.selecting import Calibration
 from personalign.methods.stages import stage_settings, stage_trees
-from personalign.methods.step_run import INFERENCE_BUDGET, StepRun, read_rows, steps_of
-from personalign.methods.steps import Step
+from personalign.methods.step_run import INFERENCE_BUDGET, StepRun, steps_of
+from personalign.methods.steps import Step, step_again
 from personalign.methods.systems import Row, evaluate, gold_rows, gold_scores, row_of
 from personalign.training.examples import statistics
 
@@ -47,7 +46,7 @@ class IdlRun(StepRun[IdlRecipe]):
 
     def steps(self) -> list[Step]:
         recipe = self.recipe
-        common = {"prompts": recipe.prompts.model_dump(), "seed": recipe.seed}
+        common = {"prompts": self._prompt_settings(), "seed": recipe.seed}
         sessions = {
             "sessions": {**recipe.sessions.model_dump(), "encoder": contents_of(recipe.sessions.encoder)},
             "extractor": contents_of(recipe.sessions.extractor),
@@ -99,7 +98,7 @@ class IdlRun(StepRun[IdlRecipe]):
         dropped = pal.Dropped()
         triples = {}
         if stage.objective != "nll":
-            triples = {row["session"]: row["triples"] for row in read_rows(self.folder / "triples.jsonl")}
+            triples = {row["session"]: row["triples"] for row in self._made_triples()}
         examples = self._sessions.examples(stage, self.prompter(), triples=triples, dropped=dropped)
         loaded = self._models.open(stage.start, trainable=True)
         settings = stage_settings(
@@ -110,7 +109,7 @@ class IdlRun(StepRun[IdlRecipe]):
         if stage.objective != "nll":
             trees, record["largest_log_ratio"] = self._with_reference(loaded, trees, stage.settings)
         record |= self._fit(stage.name, stage.title, loaded, trees, stage.settings, settings)
-        self._store(stage.name, loaded)
+        self._models.save(stage.name, loaded)
         return record
 
     def _triples(self) -> dict[str, Any]:
@@ -236,7 +235,7 @@ class IdlRun(StepRun[IdlRecipe]):
                 ) | {"people": len({item.person for item in tested})}
                 for system in systems:
                     if system.part == part:
-                        rows = read_rows(self._predictions(system.name))
+                        rows = self._rows(self._predictions(system.name), step=f"predict:{system.name}")
                         if system.clusters is not None:
                             # Elsewhere both are told nothing, and answer alike.
                             rows = [row for row in rows if row["told"]]
@@ -247,8 +246,8 @@ class IdlRun(StepRun[IdlRecipe]):
                             continue
                         results[system.name] = self._measured(rows, system.title, part, judges, past)
                         advance(1)
-        criteria = self._kept("criteria.json") | {"judged": self._judged_criteria(judges)}
-        attention = self._kept("attention.json") if recipe.compared.attention else {}
+        criteria = self._kept("criteria.json", step="triples") | {"judged": self._judged_criteria(judges)}
+        attention = self._kept("attention.json", step="attention") if recipe.compared.attention else {}
         tables = idl_tables(results, criteria, attention)
         if self._ranks.main:
             write_json(self.folder / "results.json", results)
@@ -269,7 +268,7 @@ class IdlRun(StepRun[IdlRecipe]):
         persona = {session.id: session.persona for session in self.parts()["align"]}
         made = [
             (persona[row["session"]], MadeTriple(**triple))
-            for row in read_rows(self.folder / "triples.jsonl")
+            for row in self._made_triples()
             for triple in row["triples"]
         ]
         return {name: verified(made, judge) for name, judge in list(judges.items())[:1]}
@@ -296,15 +295,26 @@ class IdlRun(StepRun[IdlRecipe]):
         recipe = self.recipe
         figures = evaluate(
             rows,
-            # Whether somebody without a profile contradicts it cannot be judged.
-            judges if all(row["persona"] for row in rows) else {},
+            {},
             language=recipe.language,
             bootstrap=recipe.evaluation.bootstrap,
             seed=recipe.seed,
             names=IDL_FIGURES,
-            judged_names=IDL_CONSISTENCY,
             past=past,
         )
+        # Whether somebody without a profile contradicts it cannot be judged.
+        profiled = [row for row in rows if row["persona"]]
+        if judges and profiled:
+            judged = evaluate(
+                profiled,
+                judges,
+                language=recipe.language,
+                bootstrap=recipe.evaluation.bootstrap,
+                seed=recipe.seed,
+                names=(),
+                judged_names=IDL_CONSISTENCY,
+            )
+            figures = judged | figures | {JUDGED_TURNS: len(profiled)}
         told = [row["told"] for row in rows if "told" in row]
         return {"title": title, "part": part, **figures, **({"told": sum(told) / len(told)} if told else {})}
 
@@ -314,9 +324,12 @@ class IdlRun(StepRun[IdlRecipe]):
             self._labelled[part] = [_with_told_labels(item) for item in self._fitting(part)]
         return self._labelled[part]
 
-    def _kept(self, name: str) -> dict[str, Any]:
+    def _made_triples(self) -> list[Row]:
+        return self._rows(self.folder / "triples.jsonl", step="triples")
+
+    def _kept(self, name: str, *, step: str) -> dict[str, Any]:
         """What a step kept."""
-        found: dict[str, Any] = json.loads((self.folder / name).read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(self.folder / name, advice=step_again(self.folder, step))
         return found
 
 

@@ -33,6 +33,9 @@ IDL_CONSISTENCY = (
     "coh/pairs",
     "coh_con/pairs",
 )
+JUDGED_TURNS = "judged_turns"
+"""Of a system's results, how many turns are of people with a profile."""
+
 _CONSISTENCY = (*(f"{name}/all" for name in IDL_CONSISTENCY), "recall")
 
 
@@ -58,7 +61,9 @@ def idl_tables(results: Results, criteria: Mapping[str, Any], attention: Mapping
                 for system in of_part.values()
                 if f"judge:{judge}" in system
             ]
-            blocks += [f"Consistency, {judge}:", "", *markdown(["system", *_CONSISTENCY], rows), ""]
+            left_out = gold["turns"] - gold[JUDGED_TURNS]
+            of = f", without {left_out} turns of people who have no profile" if left_out else ""
+            blocks += [f"Consistency, {judge}{of}:", "", *markdown(["system", *_CONSISTENCY], rows), ""]
     return "\n".join([*blocks, *_criteria(criteria), *_attention(attention)])
 
 

@@ -12,7 +12,7 @@ from personalign.labels.labeller import (
     Labeller,
     NliLabeller,
 )
-from personalign.methods.judges import judges_asked, open_judge
+from personalign.methods.judges import judges_asked, open_judge, with_cache
 from personalign.methods.parts import Parts, contents_of
 from personalign.methods.recipe import Labels, Recipe
 from personalign.methods.steps import Reporter
@@ -49,7 +49,7 @@ def open_labeller(labels: Labels, recipe: Recipe) -> Labeller:
             judge = open_judge(
                 recipe.evaluation.judges[0], language=recipe.language, dtype=recipe.evaluation.judge_dtype
             )
-            return _cut(NliLabeller(judge), labels)
+            return _cut(NliLabeller(with_cache(judge)), labels)
         case "cosine" | "cosine-idf":
             from personalign.models.encoder import load_encoder
 

@@ -155,7 +155,7 @@ class LearnRun(StepRun[LearnRecipe]):
         recipe = self.recipe
         read = {"sessions": fingerprint(self._sessions())}
         asked = {
-            "prompts": recipe.prompts.model_dump(),
+            "prompts": self._prompt_settings(),
             "seed": recipe.seed,
             "stage": recipe.stages.stage1.model_dump(),
             "sessions": recipe.sessions.model_dump(),
@@ -207,7 +207,7 @@ class LearnRun(StepRun[LearnRecipe]):
         record = {"trees": asdict(statistics(trees)), "dropped": dict(dropped.counts), **summary(kept)}
         validate = _likelihood(loaded, held_out) if held_out else None
         record |= self._fit("stage1", "Learning", loaded, trees, stage, settings, validate=validate)
-        self._store("stage1", loaded)
+        self._models.save("stage1", loaded)
         return record
 
     def _published(self) -> dict[str, Any]:

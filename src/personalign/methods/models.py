@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from personalign._files import whole_folder, write_json
 from personalign._ranks import ALONE, Ranks
 from personalign.data.dialogue import Dialogue
 from personalign.data.formats import write_dialogues
+from personalign.errors import PersonalignError
 from personalign.methods.pretraining import (
     copying,
     pretrain,
@@ -45,18 +46,33 @@ from personalign.models import (
     train_bpe,
     word_tokenizer,
 )
+from personalign.models.precision import Dtype, bf16_obstacle
 from personalign.prompts import Prompter, PromptSettings, structure_texts
 
 CARD = "personalign.json"
+PRECISION, PROMPT_HASH = "precision", "prompt_hash"
 SESSIONS = "sessions.jsonl"
 """In a model's folder, what it is told of its person before a chat."""
+
+BESIDE = (CARD, SESSIONS, *SELECTOR_FILES)
+"""What a run lays beside its model for the chat, where it has it."""
 
 
 class ModelStore:
     """Models by stage name, under one folder."""
 
-    def __init__(self, recipe: RunRecipe, folder: Path, *, reporter: Reporter, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self,
+        recipe: RunRecipe,
+        folder: Path,
+        *,
+        reporter: Reporter,
+        ranks: Ranks = ALONE,
+        begun: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
+        """`begun` tells what `make_backbone` recorded, by which a run goes on; nothing where there is no backbone yet."""
         self._ranks = ranks
+        self._begun = begun
         self._recipe = recipe
         self._folder = folder
         self._reporter = reporter
@@ -86,6 +102,7 @@ class ModelStore:
             return {
                 "parameters": _count(loaded.model),
                 "plan": asdict(loaded.plan),
+                **_begins_with(loaded, prompter),
                 "prompts": check(prompter),
             }
         read, counts = texts()
@@ -98,6 +115,7 @@ class ModelStore:
             "pretraining": counts,
         }
         prompter = Prompter(loaded.tokenizer, prompt_settings(self._recipe))
+        record |= _begins_with(loaded, prompter)
         record["prompts"] = check(prompter)
         stages, seed = self._recipe.stages, self._recipe.seed
         if stages.copying is not None:
@@ -175,7 +193,14 @@ class ModelStore:
 
     def prompter(self) -> Prompter:
         if self._prompter is None:
-            self._prompter = Prompter(load_tokenizer(self._source("backbone")), prompt_settings(self._recipe))
+            made = Prompter(load_tokenizer(self._source("backbone")), prompt_settings(self._recipe))
+            if self._begun().get(PROMPT_HASH, made.hash) != made.hash:
+                raise PersonalignError(
+                    f"{self._folder.parent}: this run was begun with other prompts, as another version of personalign or "
+                    "another chat template of the tokenizer makes them; go on with what it was begun with, or begin anew "
+                    "in another folder with --out"
+                )
+            self._prompter = made
         return self._prompter
 
     def optimizer(self, loaded: LoadedModel, stage: Stage) -> torch.optim.Optimizer | None:
@@ -200,7 +225,7 @@ class ModelStore:
         backbone = self._recipe.backbone
         loaded = load_model(
             source,
-            dtype=backbone.dtype,
+            dtype=self._dtype(),
             attention=backbone.attention,
             device=backbone.device,
             seed=self._recipe.seed,
@@ -209,6 +234,24 @@ class ModelStore:
         if trainable and backbone.lora is not None and not loaded.adapted:
             return add_lora(loaded, LoraSettings(**backbone.lora.model_dump()), seed=self._recipe.seed)
         return loaded
+
+    def _dtype(self) -> Dtype:
+        """What the run computes in; `auto` is decided once, by the machine that it is begun on."""
+        backbone = self._recipe.backbone
+        begun: Dtype | None = self._begun().get(PRECISION)
+        if backbone.dtype != "auto" or begun is None:
+            return backbone.dtype
+        if begun == "bfloat16" and (obstacle := bf16_obstacle(choose_device(backbone.device))):
+            raise PersonalignError(
+                f"{self._folder.parent}: this run was begun in bfloat16, but {obstacle}; go on with a machine like the "
+                "one that it was begun on, or begin anew in another folder with --out"
+            )
+        return begun
+
+
+def _begins_with(loaded: LoadedModel, prompter: Prompter) -> dict[str, str]:
+    """What may not change from one step to the next, wherever and with whatever version a run goes on."""
+    return {PRECISION: loaded.precision.dtype, PROMPT_HASH: prompter.hash}
 
 
 def published_card(

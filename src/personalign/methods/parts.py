@@ -75,6 +75,7 @@ def load_parts(recipe: Recipe, *, say: Callable[[str], None]) -> Parts:
         parts["train"] = train
     parts["test"] = test
     _refuse_overlap(parts, files)
+    _refuse_silent(parts, files)
     return parts
 
 
@@ -111,6 +112,24 @@ def _refuse_overlap(parts: Parts, files: FileData) -> None:
                     f"data: file '{file}', part '{other}', and part '{name}' share {shared.persona_sets} persona sets "
                     f"and {shared.people} people{more}; make files that share none with `personalign data split`{drop}"
                 )
+
+
+def _refuse_silent(parts: Parts, files: FileData) -> None:
+    """What has no reply can be neither learnt from nor measured, and would be noticed after the training."""
+    for name, dialogues in parts.items():
+        if not any(dialogue.reply_indices() for dialogue in dialogues):
+            file = (
+                files.test
+                if name == "test"
+                else files.train
+                if name == "train"
+                else files.align or files.train
+            )
+            share = "" if name == "test" else ", or a greater data.files.align_share or stop_share"
+            raise PersonalignError(
+                f"data: part '{name}' of file '{file}' has {len(dialogues)} dialogues and no reply of the assistant in "
+                f"them; give a file with more dialogues{share}"
+            )
 
 
 def locate(key: str, hub: Mapping[str, str]) -> str:

@@ -2,9 +2,7 @@
 
 import csv
 import io
-import json
 import math
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +11,7 @@ from typing import Any
 
 import torch
 
-from personalign._files import whole_folder, write_json, write_text
+from personalign._files import read_whole_lines, whole_folder, write_json, write_text
 from personalign._ranks import ALONE, Ranks
 from personalign._version import __version__
 from personalign.data.dialogue import Dialogue, Turn
@@ -52,6 +50,7 @@ from personalign.methods.steps import (
 )
 from personalign.models import LoadedModel
 from personalign.prompts import Prompter, PromptSettings
+from personalign.prompts.wording import VERSION
 from personalign.training.examples import Example, grow
 
 # Padded tokens of a batch without gradients.
@@ -104,6 +103,7 @@ class PretrainRun:
         data = recipe.data
         keys = (*data.files, *data.tested, *filter(None, [data.persona_pairs]))
         settings |= bytes_of(data.hub, keys)
+        settings["wording"] = VERSION
         if data.synthetic is not None:
             settings["corpus version"] = CORPUS_VERSION
         return Step(MODEL, "Backbone", (), settings, self._train)
@@ -153,11 +153,8 @@ class PretrainRun:
             for tensor in loaded.model.parameters():
                 tensor.data = tensor.data.bfloat16().float()
         record["held_out"] = self._measure(loaded, prompter, parts["held_out"])
-        # No process may still read from there.
-        self._ranks.wait()
         if self._ranks.main:
             self._publish(loaded, prompter, record, parts["held_out"])
-            shutil.rmtree(checkpoints, ignore_errors=True)
         return record
 
     def _dialogues(self) -> tuple[list[Dialogue], dict[str, int]]:
@@ -285,7 +282,7 @@ def _mean_nll(loaded: LoadedModel, examples: Sequence[Example]) -> float:
 
 
 def _losses(journal: Path) -> list[dict[str, float]]:
-    rows = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    rows = read_whole_lines(journal)
     return [
         {name: value for name, value in row.items() if isinstance(value, int | float)}
         for row in rows

@@ -64,12 +64,12 @@ class Files(Section):
 class FileData(Files):
     """Dialogue files, each given by key, path or Hugging Face hub id.
 
-    A key names a file of the folder that the environment variable PERSONALIGN_DATA names; where that is unset, `hub`
-    maps keys to hub ids. Alignment and stopping parts are carved out of `align`, or of `train` where `align` is null,
-    by persona set. `pretrain` names further dialogue files, and `pretrain_persona_pairs` a file of (persona, response)
-    rows, that a backbone from scratch reads; what coincides with the test part is dropped from them and counted.
-    Dialogues of `train` and `align` whose persona set or person is tested are refused, or left out where `shared` is
-    `drop`, which the run says.
+    A key names a file of the folder that the environment variable PERSONALIGN_DATA names; where that is unset or has no
+    such file, `hub` maps keys to hub ids. Alignment and stopping parts are carved out of `align`, or of `train` where
+    `align` is null, by persona set. `pretrain` names further dialogue files, and `pretrain_persona_pairs` a file of
+    (persona, response) rows, that a backbone from scratch reads; what coincides with the test part is dropped from them
+    and counted. Dialogues of `train` and `align` whose persona set or person is tested are refused, or left out where
+    `shared` is `drop`, which the run says.
     """
 
     train: str
@@ -176,7 +176,7 @@ class Stage(Section):
 
 
 class PretrainStage(Stage):
-    """Language modelling on dialogue text; one row in `copy_every` is a copy exercise on persona lines."""
+    """Language modelling on dialogue text; for every `copy_every` rows one more is a copy exercise on persona lines."""
 
     copy_every: Positive | None = 8
 

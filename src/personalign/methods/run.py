@@ -5,7 +5,6 @@ data -> backbone -> finetuning
                                        -> predictions of every system -> results
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
@@ -13,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from personalign._files import whole_folder, write_json, write_jsonl, write_text
+from personalign._files import read_json, whole_folder, write_json, write_jsonl, write_text
 from personalign.data.dialogue import Dialogue
 from personalign.decoding.respond import Selection, SelectionScorer, without_persona
 from personalign.decoding.served import ServedModel, open_served
@@ -39,10 +38,8 @@ from personalign.methods.stages import (
     stage_trees,
     trained_stages,
 )
-from personalign.methods.step_run import INFERENCE_BUDGET, StepRun, read_rows, steps_of, turns_in
-from personalign.methods.steps import (
-    Step,
-)
+from personalign.methods.step_run import INFERENCE_BUDGET, StepRun, steps_of, turns_in
+from personalign.methods.steps import Step, step_again, unfinished
 from personalign.methods.systems import Row, System, predict
 from personalign.methods.tables import results_table
 from personalign.methods.trained_selector import SelectorLearner
@@ -67,7 +64,7 @@ class PalRun(StepRun[Recipe]):
 
     def steps(self) -> list[Step]:
         recipe = self.recipe
-        common = {"prompts": recipe.prompts.model_dump(), "seed": recipe.seed}
+        common = {"prompts": self._prompt_settings(), "seed": recipe.seed}
         read = source_fingerprint(recipe) | {"language": recipe.language} | label_settings(recipe)
         steps = [
             Step("data", "Dialogues", (), read, self._data),
@@ -132,7 +129,7 @@ class PalRun(StepRun[Recipe]):
 
     def sample_dialogue(self) -> dict[str, Any]:
         """The first test dialogue with the final model's own selections and replies."""
-        rows = read_rows(self.folder / "predictions" / "pal_predicted.jsonl")
+        rows = self._answers("pal_predicted")
         dialogue = self.parts()["test"][0]
         turns = [row for row in rows if row["dialogue"] == dialogue.id]
         return {
@@ -216,7 +213,6 @@ class PalRun(StepRun[Recipe]):
         )
         if self._ranks.main:
             write_jsonl(self.folder / "rejected.jsonl", rows)
-        self._forget(served)
         return {"replies": turns_in(dialogues)}
 
     def _predict(self, system: System) -> dict[str, Any]:
@@ -242,7 +238,6 @@ class PalRun(StepRun[Recipe]):
         rows = list(chain.from_iterable(self._ranks.merged(list(of_dialogue.values()))))
         if self._ranks.main:
             write_jsonl(self._predictions(system.name), rows)
-        self._forget(served)
         return {"turns": len(rows), **record}
 
     def _results(self) -> dict[str, Any]:
@@ -250,7 +245,7 @@ class PalRun(StepRun[Recipe]):
         judges = {name: self._judge(name) for name in recipe.evaluation.judges}
         results = measured(
             recipe,
-            lambda name: read_rows(self._predictions(name)),
+            self._answers,
             self.parts()["test"],
             judges,
             reporter=self._reporter,
@@ -272,6 +267,9 @@ class PalRun(StepRun[Recipe]):
 
     # What the steps share -------------------------------------------------------------------------------
 
+    def _answers(self, system: str) -> list[Row]:
+        return self._rows(self._predictions(system), step=f"predict:{system}")
+
     @property
     def _selector_folder(self) -> Path:
         return self.folder / "selector"
@@ -280,23 +278,22 @@ class PalRun(StepRun[Recipe]):
         """The stage's model where a server has it, with what it answered before the step was interrupted."""
         if self.recipe.decoding.engine == "local":
             return None
-        name = f"{step.replace(':', '-')}-{self._fingerprint(step)[:12]}-{self._ranks.rank}.jsonl"
+        answered = unfinished(self.folder, step)
+        made_by = self._fingerprint(step)[:12]
         return open_served(
             # By its fingerprint, since a server may still have what the stage was before it was trained anew.
             f"{stage}-{self._fingerprint(stage)[:8]}",
             folder=self.folder / "models" / stage,
             decoding=self._decoding(),
             end_ids=self.prompter().end_ids,
-            store=self.folder / "served" / name,
+            store=answered / f"{made_by}-{self._ranks.rank}.jsonl",
+            # Of all processes, since there may be another number of them now.
+            kept=sorted(answered.glob(f"{made_by}-*.jsonl")),
         )
 
-    def _forget(self, served: ServedModel | None) -> None:
-        """What a server answered stands in the step's own file by now."""
-        if served is not None:
-            served.store.unlink(missing_ok=True)
-
     def _rejected_replies(self) -> list[list[str]]:
-        rows = {row["dialogue"]: row["replies"] for row in read_rows(self.folder / "rejected.jsonl")}
+        made = self._rows(self.folder / "rejected.jsonl", step="rejected")
+        rows = {row["dialogue"]: row["replies"] for row in made}
         return [rows[dialogue.id] for dialogue in self.parts()["align"]]
 
     def _train(
@@ -330,7 +327,7 @@ class PalRun(StepRun[Recipe]):
         )
         if settings.objective == "dpo":
             record["end"] = self._held_out_pairs(loaded)
-        self._store(name, loaded)
+        self._models.save(name, loaded)
         return record
 
     def _selection(self, system: System, loaded: LoadedModel) -> tuple[Selection, dict[str, Any]]:
@@ -352,15 +349,22 @@ class PalRun(StepRun[Recipe]):
         """Once per model: every part that it answers for is answered at the same bias."""
         if stage not in self._biases:
             stop = self.parts()["stop"]
-            found = calibrated(loaded, self.prompter(), stop, scorer=scorer, budget=INFERENCE_BUDGET)
+            found = calibrated(
+                loaded, self.prompter(), stop, scorer=scorer, budget=INFERENCE_BUDGET, ranks=self._ranks
+            )
             if self._ranks.main:
                 write_json(self.folder / "calibration" / f"{stage}.json", asdict(found))
             self._biases[stage] = found
         return self._biases[stage]
 
     def _calibration(self, stage: str) -> Calibration:
-        path = self.folder / "calibration" / f"{stage}.json"
-        return Calibration(**json.loads(path.read_text(encoding="utf-8")))
+        [made_by, *_] = (
+            system.name
+            for system in compared_systems(self.recipe)
+            if (system.stage, system.strategy) == (stage, "predicted")
+        )
+        advice = step_again(self.folder, f"predict:{made_by}")
+        return Calibration(**read_json(self.folder / "calibration" / f"{stage}.json", advice=advice))
 
     def _validation(self, loaded: LoadedModel) -> Validate:
         recipe = self.recipe
@@ -373,6 +377,7 @@ class PalRun(StepRun[Recipe]):
             decoding=self._decoding(),
             budget=INFERENCE_BUDGET,
             language=recipe.language,
+            ranks=self._ranks,
         )
 
     def _held_out_pairs(self, loaded: LoadedModel) -> dict[str, float]:

@@ -5,10 +5,12 @@ The bias of "none" always comes from the stopping part, at its labelled share of
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
+from personalign._ranks import ALONE, Ranks
 from personalign.data.dialogue import Dialogue
 from personalign.decoding.generation import DecodingSettings
-from personalign.decoding.respond import Selection, SelectionScorer, respond, selection_scores
+from personalign.decoding.respond import Response, Selection, SelectionScorer, respond, selection_scores
 from personalign.decoding.selection import calibrate_none, labelled_line
 from personalign.evaluation.answers import Answers, Question, Reply
 from personalign.evaluation.judge import Judge
@@ -36,9 +38,11 @@ def calibrated(
     *,
     scorer: SelectionScorer | None,
     budget: int,
+    ranks: Ranks = ALONE,
 ) -> Calibration:
+    """Of several processes each scores its share; all get the same bias."""
     share = labelled_share_of_none(stop)
-    scores = selection_scores(loaded, prompter, stop, scorer=scorer, budget=budget)
+    scores = ranks.merged(selection_scores(loaded, prompter, ranks.share(stop), scorer=scorer, budget=budget))
     return Calibration(calibrate_none([item for row in scores for item in row], share_of_none=share), share)
 
 
@@ -57,23 +61,29 @@ def c_score_on(
     decoding: DecodingSettings,
     budget: int,
     language: Language,
+    ranks: Ranks = ALONE,
 ) -> Validate:
     """A validation of stage 2: mean C.score (max) of replies to `stop`, calibrated anew at every call.
 
     `WATCHED` is what PAL draws over the course of alignment besides (its Figure 4).
     """
     by_id = {dialogue.id: dialogue for dialogue in stop}
+    mine = ranks.share(stop)
 
     def validate(model: object) -> Validated:
-        found = calibrated(loaded, prompter, stop, scorer=scorer, budget=budget)
-        responses = respond(
+        found = calibrated(loaded, prompter, stop, scorer=scorer, budget=budget, ranks=ranks)
+        replied = respond(
             loaded,
             prompter,
-            stop,
+            mine,
             selection=Selection("predicted", scorer=scorer, none_bias=found.none_bias),
             decoding=decoding,
             budget=budget,
         )
+        of_dialogue: dict[str, list[Response]] = {dialogue.id: [] for dialogue in mine}
+        for item in replied:
+            of_dialogue[item.dialogue].append(item)
+        responses = list(chain.from_iterable(ranks.merged(list(of_dialogue.values()))))
         answers = Answers(
             [
                 Question(item.dialogue, item.turn, talk.persona, gold=talk.messages[item.turn].content)

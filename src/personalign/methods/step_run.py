@@ -1,13 +1,11 @@
 """What the runs of all methods share: steps in a folder, stages that are trained, models that are kept."""
 
-import json
-import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from personalign._files import whole_folder, write_json, write_text
+from personalign._files import read_jsonl, whole_folder, write_json, write_text
 from personalign._mini import is_mini, mini_fingerprint
 from personalign._ranks import ALONE, Ranks
 from personalign.data.dialogue import Dialogue
@@ -36,13 +34,16 @@ from personalign.methods.steps import (
     alone_in,
     checkpoint_folder,
     plan,
+    read_record,
     run_steps,
+    step_again,
     undone,
     write_plan,
 )
 from personalign.methods.systems import Row
 from personalign.models import LoadedModel
 from personalign.prompts import Prompter
+from personalign.prompts.wording import VERSION
 from personalign.training.examples import GrownTree
 from personalign.training.journal import Validate
 from personalign.training.step import StageSettings
@@ -75,7 +76,9 @@ class StepRun(ABC, Generic[AnyRecipe]):
         self._reporter = reporter
         self._resume = resume
         self._parts: Parts | None = None
-        self._models = ModelStore(recipe, folder / "models", reporter=reporter, ranks=ranks)
+        self._models = ModelStore(
+            recipe, folder / "models", reporter=reporter, ranks=ranks, begun=self._begun
+        )
 
     @abstractmethod
     def steps(self) -> list[Step]:
@@ -161,6 +164,15 @@ class StepRun(ABC, Generic[AnyRecipe]):
     def prompter(self) -> Prompter:
         return self._models.prompter()
 
+    def _begun(self) -> Mapping[str, Any]:
+        """What the backbone's step recorded; nothing before it is done."""
+        record = read_record(self.folder, "backbone")
+        return {} if record is None else record["record"]
+
+    def _prompt_settings(self) -> dict[str, Any]:
+        """What of the recipe and of this version decides the prompts."""
+        return {**self.recipe.prompts.model_dump(), "wording": VERSION}
+
     def _backbone_settings(self) -> dict[str, Any]:
         """What decides the backbone besides the data."""
         recipe = self.recipe
@@ -177,21 +189,18 @@ class StepRun(ABC, Generic[AnyRecipe]):
             settings["weights"] = mini_fingerprint()
         elif (weights := contents_of(recipe.backbone.name)) != recipe.backbone.name:
             settings["weights"] = weights
-        if recipe.backbone.scratch is not None and recipe.stages.pretrain is not None:
-            settings["prompts"] = recipe.prompts.model_dump()
+        # What it says of the lengths of prompts, and the hash that the stages' own must have, are theirs.
+        settings["prompts"] = self._prompt_settings()
         return settings
 
     def _backbone(self) -> dict[str, Any]:
-        checkpoints = self._checkpoints("backbone")
-        record = self._models.make_backbone(
+        return self._models.make_backbone(
             self._backbone_texts,
             journal=self._journal,
-            checkpoints=checkpoints,
+            checkpoints=self._checkpoints("backbone"),
             resume=self._resume,
             check=self._check_lengths,
         )
-        self._remove(checkpoints)
-        return record
 
     @abstractmethod
     def _backbone_texts(self) -> tuple[list[Dialogue], dict[str, int]]:
@@ -220,7 +229,7 @@ class StepRun(ABC, Generic[AnyRecipe]):
         *,
         validate: Validate | None = None,
     ) -> dict[str, Any]:
-        """Train the model in place on the trees, and keep it; what was trained is `_stored` by the caller.
+        """Train the model in place on the trees; the caller keeps it.
 
         Raises Interrupted after Ctrl-C.
         """
@@ -263,10 +272,6 @@ class StepRun(ABC, Generic[AnyRecipe]):
             )
         return scored, largest
 
-    def _store(self, name: str, loaded: LoadedModel) -> None:
-        self._models.save(name, loaded)
-        self._remove(self.folder / "checkpoints" / name)
-
     def _checkpoints(self, stage: str) -> Path:
         return checkpoint_folder(
             self.folder,
@@ -277,12 +282,6 @@ class StepRun(ABC, Generic[AnyRecipe]):
             ranks=self._ranks,
         )
 
-    def _remove(self, checkpoints: Path) -> None:
-        # No process may still read from there, as one does that puts back the best weights.
-        self._ranks.wait()
-        if self._ranks.main:
-            shutil.rmtree(checkpoints, ignore_errors=True)
-
     # Answers ----------------------------------------------------------------------------------------------
 
     @property
@@ -292,6 +291,10 @@ class StepRun(ABC, Generic[AnyRecipe]):
     def _predictions(self, name: str) -> Path:
         return self.folder / "predictions" / f"{name}.jsonl"
 
+    def _rows(self, path: Path, *, step: str) -> list[Row]:
+        """Rows that the step wrote."""
+        return read_jsonl(path, advice=step_again(self.folder, step))
+
     def _decoding(self) -> DecodingSettings:
         return DecodingSettings(**self.recipe.decoding.model_dump(exclude={"engine"}), seed=self.recipe.seed)
 
@@ -299,7 +302,8 @@ class StepRun(ABC, Generic[AnyRecipe]):
         recipe = self.recipe
         judge = open_judge(name, language=recipe.language, dtype=recipe.evaluation.judge_dtype)
         # Kept verdicts are those that a report on the run asks for next.
-        return with_cache(judge) if self._ranks.count == 1 else SharedJudge(judge, self._ranks)
+        kept = with_cache(judge)
+        return kept if self._ranks.count == 1 else SharedJudge(kept, self._ranks)
 
 
 def turns_in(dialogues: Sequence[Dialogue]) -> int:
@@ -320,11 +324,6 @@ def steps_of(advance: Callable[[int], None]) -> Callable[[int, int], None]:
 
 def _dump(section: Any) -> Any:
     return None if section is None else section.model_dump()
-
-
-def read_rows(path: Path) -> list[Row]:
-    with open(path, encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream]
 
 
 def _versions() -> dict[str, str]:

@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from filelock import FileLock, Timeout
 
-from personalign._files import remove_unfinished, write_json, write_text
+from personalign._files import read_json, remove_folder, remove_unfinished, write_json, write_text
 from personalign._ranks import ALONE, Ranks
 from personalign.errors import PersonalignError
 
@@ -88,7 +87,9 @@ def undone(folder: Path) -> list[str]:
     """The steps of the folder's plan that are not done, or were done as another recipe asked; in order."""
     if not (folder / PLAN).is_file():
         return []
-    asked: dict[str, str] = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    asked: dict[str, str] = read_json(
+        folder / PLAN, advice="remove it and give the command again: no work is lost"
+    )
     records = {name: read_record(folder, name) for name in asked}
     return [
         name
@@ -132,15 +133,27 @@ def run_steps(
                     },
                 )
             records[item.step.name] = result
+        if ranks.main:
+            # Not before the step counts as done: a kill in between would begin it anew. One after that leaves them.
+            with suppress(OSError):
+                remove_folder(unfinished(folder, item.step.name))
     return records
 
 
 def read_record(folder: Path, name: str) -> dict[str, Any] | None:
-    marker = _marker(folder, name)
-    if not marker.is_file():
+    try:
+        value: dict[str, Any] = read_json(
+            _marker(folder, name), advice="remove it, and the step is done again"
+        )
+    except FileNotFoundError:
+        # Not looked for first: another process may remove it in between.
         return None
-    value: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
     return value
+
+
+def step_again(folder: Path, name: str) -> str:
+    """What to do where a file that the step made is damaged."""
+    return f"remove {_marker(folder, name)} and give the command again, which then does that step again"
 
 
 @contextmanager
@@ -176,7 +189,7 @@ def checkpoint_folder(
     ranks: Ranks = ALONE,
 ) -> Path:
     """The folder of a stage's checkpoints, emptied unless it is to be resumed and this very recipe made them."""
-    folder = folder / "checkpoints" / stage
+    folder = unfinished(folder, stage)
     ranks.from_main(partial(_prepare_checkpoints, folder, stage, fingerprint, resume=resume, say=say))
     return folder
 
@@ -195,12 +208,21 @@ def _prepare_checkpoints(
         )
     if resume and folder.exists():
         say(f"{stage}: begins anew, its checkpoint comes from another recipe")
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(folder)
     write_text(marker, fingerprint)
 
 
+def unfinished(folder: Path, name: str) -> Path:
+    """The folder for what a step needs of itself to go on after an interruption; it goes when the step is done."""
+    return folder / "checkpoints" / _file_name(name)
+
+
 def _marker(folder: Path, name: str) -> Path:
-    return folder / "steps" / f"{name.replace(':', '-')}.json"
+    return folder / "steps" / f"{_file_name(name)}.json"
+
+
+def _file_name(step: str) -> str:
+    return step.replace(":", "-")
 
 
 def _why(item: Planned) -> str:

@@ -59,7 +59,7 @@ def choose_precision(dtype: Dtype, *, device: torch.device, parameters: int) -> 
 
     Raises PersonalignError where bfloat16 is asked for and the device is slow or wrong at it.
     """
-    obstacle = _bf16_obstacle(device)
+    obstacle = bf16_obstacle(device)
     if dtype == "float32":
         return Precision("float32", str(device), "float32 was asked for")
     if dtype == "bfloat16":
@@ -89,7 +89,8 @@ def cpu_multiplies_bf16() -> bool:
     return bool(able.get("amx_bf16", False) or able.get("avx512_bf16", False))
 
 
-def _bf16_obstacle(device: torch.device) -> str | None:
+def bf16_obstacle(device: torch.device) -> str | None:
+    """Why the device should not compute in bfloat16, in words that follow "but"; None where it may."""
     if device.type == "cpu":
         without = "this CPU has neither AMX nor AVX512-BF16, without which bfloat16 is slow"
         return None if cpu_multiplies_bf16() else without

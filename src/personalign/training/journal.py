@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import signal
 import threading
 import time
@@ -13,7 +14,14 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from personalign._files import disk_errors, read_whole_lines, write_json, write_jsonl
+from personalign._files import (
+    disk_errors,
+    read_json,
+    read_whole_lines,
+    remove_folder,
+    write_json,
+    write_jsonl,
+)
 from personalign._ranks import ALONE, Ranks
 from personalign.errors import PersonalignError
 from personalign.training.step import StageSettings, mean_losses
@@ -21,6 +29,9 @@ from personalign.training.weights import save_weights
 
 COMPLETE = "complete.json"
 EVALUATIONS = "evaluations.json"
+# Two: where the newest turns out to be damaged, its predecessor is left.
+_CHECKPOINTS_KEPT = 2
+_CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 Progress = Callable[[int, int, dict[str, float]], None]
 
 
@@ -72,12 +83,18 @@ class Marker:
     files: dict[str, int]
 
 
+def checkpoints_of(folder: Path) -> list[tuple[int, Path]]:
+    """Step and place of every checkpoint in a stage's folder, whole or not, the newest first."""
+    matches = ((_CHECKPOINT.fullmatch(path.name), path) for path in folder.glob("checkpoint-*"))
+    return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
+
+
 def _sizes(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
 
 
-def read_marker(checkpoint: Path) -> Marker | None:
-    """Raises PersonalignError where a file was damaged after the checkpoint had been complete."""
+def read_marker(checkpoint: Path, *, check: bool = True) -> Marker | None:
+    """Raises PersonalignError where a file was damaged after the checkpoint had been complete, unless `check` is off."""
     advice = f"remove {checkpoint}, and --resume goes on from the checkpoint before it, or else begins the stage anew"
     try:
         marker = Marker(**json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8")))
@@ -85,7 +102,7 @@ def read_marker(checkpoint: Path) -> Marker | None:
         return None
     except (ValueError, TypeError):
         raise PersonalignError(f"{checkpoint / COMPLETE} is damaged; {advice}") from None
-    for name, size in marker.files.items():
+    for name, size in marker.files.items() if check else ():
         path = checkpoint / name
         found = path.stat().st_size if path.is_file() else None
         if found != size:
@@ -187,6 +204,9 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         self._ranks.wait()
         if self._ranks.main:
             self._mark(self._folder / f"checkpoint-{state.global_step}", state.global_step)
+            # Not before: a kill must find one that is whole.
+            for _, older in checkpoints_of(self._folder)[_CHECKPOINTS_KEPT:]:
+                remove_folder(older)
         self._ranks.wait()
         return control
 
@@ -203,7 +223,8 @@ class Journal(TrainerCallback):  # type: ignore[misc]
 
     def _evaluate(self, model: nn.Module, step: int, validate: Validate) -> None:
         model.eval()
-        found = validate(model)
+        # Whatever a process's own hardware rounds, all go by one score: they stop together, with the same best weights.
+        found = self._ranks.agreed(validate(model))
         model.train()
         self._write({"step": step, "validation": found.score, **found.beside})
         before = self.best_weights
@@ -220,8 +241,9 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         write_json(self._folder / EVALUATIONS, self._evaluations)
         # A kill may put the stage back to a checkpoint before this step, for which an earlier best still counts.
         kept = {before, self.best_weights}
-        for checkpoint in self._folder.glob("checkpoint-*"):
-            marker = read_marker(checkpoint)
+        for _, checkpoint in checkpoints_of(self._folder):
+            # One of them may be damaged and of no use any more, which is no reason to stop.
+            marker = read_marker(checkpoint, check=False)
             kept.add(None if marker is None else self._weights_of(marker.best_step))
         for path in self._folder.glob("best-*.safetensors"):
             if path not in kept:
@@ -248,7 +270,9 @@ class Journal(TrainerCallback):  # type: ignore[misc]
 
 
 def _read(path: Path, *, otherwise: Any) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else otherwise
+    if not path.is_file():
+        return otherwise
+    return read_json(path, advice=f"remove {path.parent} and give the command again: the stage begins anew")
 
 
 class between_steps:  # noqa: N801  (reads as a phrase: `with between_steps(callback)`)

@@ -2,8 +2,6 @@
 
 import contextlib
 import math
-import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,16 +15,22 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
-from personalign._files import disk_errors
+from personalign._files import disk_errors, remove_folder
 from personalign._ranks import find_ranks
 from personalign.errors import PersonalignError
 from personalign.training.examples import ExampleBatches, GrownTree
-from personalign.training.journal import Journal, Progress, Totals, Validate, between_steps, read_marker
+from personalign.training.journal import (
+    Journal,
+    Progress,
+    Totals,
+    Validate,
+    between_steps,
+    checkpoints_of,
+    read_marker,
+)
 from personalign.training.step import StageSettings, step_loss
 from personalign.training.weights import load_weights
 from personalign.trees import PACKED, ScoringPlan, batches_under
-
-_CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 
 
 @dataclass(slots=True)
@@ -270,7 +274,8 @@ def _arguments(settings: StageSettings, folder: Path) -> TrainingArguments:
         logging_strategy="no",
         save_strategy="steps" if settings.save_every else "no",
         save_steps=settings.save_every or 500,
-        save_total_limit=2,
+        # The journal removes the older ones, once a new one is whole.
+        save_total_limit=None,
         eval_strategy="no",
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
@@ -283,11 +288,8 @@ def _arguments(settings: StageSettings, folder: Path) -> TrainingArguments:
 
 def _last_checkpoint(folder: Path) -> tuple[Path | None, int]:
     """The newest whole checkpoint and its step. A process that dies while it writes one leaves it without its marker."""
-    matches = ((_CHECKPOINT.fullmatch(path.name), path) for path in folder.glob("checkpoint-*"))
-    found = {int(match[1]): path for match, path in matches if match}
-    for number, path in sorted(found.items(), reverse=True):
+    for number, path in checkpoints_of(folder):
         if read_marker(path) is not None:
             return path, number
-        # It would count among those that are kept when the next one is written.
-        shutil.rmtree(path)
+        remove_folder(path)
     return None, 0
