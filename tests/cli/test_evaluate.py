@@ -138,6 +138,25 @@ def test_differences_are_printed_with_their_intervals(folder: Path) -> None:
     assert re.search(r"f1/convai2 .*\+\d+\.\d+ .*\+\d+\.\d+ to \+\d+\.\d+ .*better \*+", result.stdout)
 
 
+def test_one_dialogue_has_figures_without_intervals(tmp_path: Path) -> None:
+    turns = (Turn("user", "hi"), Turn("assistant", "hello there"))
+    write_dialogues(tmp_path / "data.jsonl", [Dialogue("d", ("i fish .",), turns, relevant=((),))])
+    for name, reply in (("good", "hello there"), ("bad", "no")):
+        row = {"dialogue": "d", "turn": 1, "response": reply, "selected": None}
+        write_jsonl(tmp_path / f"{name}.jsonl", [row])
+    result = run(
+        "evaluate", tmp_path / "good.jsonl", tmp_path / "bad.jsonl", "--data", tmp_path / "data.jsonl",
+        "--metrics", "f1,selection/accuracy_needed", "--against", "bad",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "nan" not in result.stdout
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines()]
+    assert ["f1/convai2", "100.00", "0.000"] in rows
+    assert ["selection/accuracy_needed", "-", "-"] in rows
+    assert ["f1/convai2", "+100.00", "-", "-", "better"] in rows
+    assert ["selection/accuracy_needed", "-", "-", "-", ""] in rows
+
+
 def test_the_oracle_refuses_lines_that_it_does_not_know(folder: Path) -> None:
     result = run("evaluate", folder / "good.jsonl", "--data", folder / "data.jsonl", "--judge", "oracle")
     assert result.exit_code == 1

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,8 +24,9 @@ from personalign.evaluation.coherence import Triple
 from personalign.evaluation.evaluate import evaluate
 from personalign.evaluation.judge import Verdicts
 from personalign.evaluation.metrics import find_metrics
+from personalign.evaluation.significance import holm
 from personalign.methods.recipe import override
-from personalign.methods.reporting import REPORT_FILES, selection_section
+from personalign.methods.reporting import REPORT_FILES, open_run, selection_section, share_a_backbone
 
 
 def personalign(*arguments: object) -> Result:
@@ -142,6 +144,31 @@ def test_seeds_may_share_the_backbone_that_one_of_them_made(finished: Path, tmp_
     other = beginning_from(wider, "other")
     result = personalign("report", finished, other, "--out", tmp_path / "neither", *arguments)
     assert "`backbone.scratch.width` is" in " ".join(result.stderr.split())
+
+
+def test_seeds_that_each_begin_from_a_backbone_of_their_own_share_none(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (another_run(finished, tmp_path / name) for name in ("first", "second"))
+
+    def begun_from(backbone: object, name: str) -> Path:
+        rest = ("backbone.scratch=null", "stages.copying=null", "stages.pretrain=null")
+        return another_run(finished, tmp_path / name, f"backbone.name={backbone}/models/backbone", *rest)
+
+    ones = [begun_from(first, "one"), begun_from(first, "once more"), begun_from("first", "relative")]
+    other = begun_from(second, "other")
+    # The name that is relative was so to a folder which is not the working folder any more.
+    monkeypatch.chdir(finished)
+
+    def share(*folders: Path) -> bool:
+        return share_a_backbone([open_run(folder) for folder in folders])
+
+    assert share(*ones)
+    assert share(first, ones[0])
+    assert not share(ones[0], other)
+    assert not share(second, ones[0])
+    assert not share(first, second)
+    assert not share(ones[0])
 
 
 @pytest.mark.parametrize(
@@ -292,18 +319,25 @@ def test_a_judge_of_coherence_scores_too(
     assert "<dt>coherence judge</dt><dd>judges/clv</dd>" in page
 
 
-def test_every_judge_that_is_named_scores(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Always:
-        def __init__(self, name: str) -> None:
-            self.name = name
+class Always:
+    """A judge called after its folder, which says the same of every pair."""
 
-        def judge(self, pairs: Sequence[tuple[str, str]]) -> Verdicts:
-            verdict = [1.0, 0.0, 0.0] if self.name == "kind" else [0.0, 0.0, 1.0]
-            return Verdicts(np.array([verdict] * len(pairs), dtype=np.float32).reshape(-1, 3))
+    def __init__(self, folder: str) -> None:
+        self.name = Path(folder).name
+        self._kind = folder.startswith("kind")
 
+    def judge(self, pairs: Sequence[tuple[str, str]]) -> Verdicts:
+        verdict = [1.0, 0.0, 0.0] if self._kind else [0.0, 0.0, 1.0]
+        return Verdicts(np.array([verdict] * len(pairs), dtype=np.float32).reshape(-1, 3))
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("personalign.methods.judges.open_judge", lambda name, **_: Always(name))
+
+
+@pytest.mark.usefixtures("always")
+def test_every_judge_that_is_named_scores(finished: Path, tmp_path: Path) -> None:
     result = personalign(
         "report", *predictions_of(finished, "finetuning"), "--metrics", "contradict_rate,length",
         "--judge", "kind", "--judge", "hard", "--out", tmp_path / "out",
@@ -319,6 +353,46 @@ def test_every_judge_that_is_named_scores(
     assert "Consistency with the persona, by hard" in page
     # The cases show what the first judge says.
     assert "c" not in "".join(data_of(page)["cases"][0][5])
+
+
+@pytest.mark.usefixtures("always")
+def test_judges_of_one_name_are_told_apart(finished: Path, tmp_path: Path) -> None:
+    result = personalign(
+        "report", *predictions_of(finished, "finetuning"), "--metrics", "contradict_rate,length",
+        "--judge", "kind/nli", "--judge", "hard/nli", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    rows = [row for row in rows_in(tmp_path / "out") if row["system"] == "finetuning"]
+    rates = {row["judge"]: float(row["value"]) for row in rows if row["metric"] == "contradict_rate"}
+    assert rates == {"kind/nli": 0.0, "hard/nli": 1.0}
+    assert "length/tokens" in {row["metric"] for row in rows}
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Consistency with the persona, by hard/nli" in page
+    assert "<dt>judge</dt><dd>kind/nli; hard/nli</dd>" in page
+
+
+def test_stars_are_corrected_for_the_tests_of_all_judges(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Strict(Always):
+        def judge(self, pairs: Sequence[tuple[str, str]]) -> Verdicts:
+            classes = [len(self.name + reply) % 3 for _, reply in pairs]
+            return Verdicts(np.eye(3, dtype=np.float32)[classes].reshape(-1, 3))
+
+    monkeypatch.setattr("personalign.methods.judges.open_judge", lambda name, **_: Strict(name))
+    result = personalign(
+        "report", *predictions_of(finished, "finetuning", "pal_predicted"), "--metrics", "contradict_rate,c_score,f1",
+        "--judge", "one", "--judge", "other", "--against", "finetuning", "--out", tmp_path / "out", "--samples", 100,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    tested = [row for row in rows_in(tmp_path / "out") if row["p"]]
+    assert {row["judge"] for row in tested} == {"one", "other", ""}
+    corrected = holm([float(row["p"]) for row in tested])
+    assert [float(row["p_holm"]) for row in tested] == pytest.approx(corrected)
+    note = f"Holm's correction for {len(tested)} tests, of all judges together"
+    assert note in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert f"<dt>tests</dt><dd>{max(100, 20 * len(tested))} resamples by dialogue</dd>" in page
 
 
 def test_strategies_are_shown_in_chinese_too() -> None:
@@ -345,6 +419,8 @@ def test_strategies_are_shown_in_chinese_too() -> None:
         (["{0}/predictions"], "is no run: it has no recipe.yaml"),
         (["{0}", "--against", "nobody"], "'nobody' is none of the systems"),
         (["{0}", "--metrics", "blue"], "there is no metric 'blue'"),
+        (["{0}", "--judge", "oracle", "--judge", "oracle"], "are one; name every judge once"),
+        (["{0}", "--judge", "{0}/models", "--judge", "{0}/data/../models"], "are one; name every judge once"),
     ],
 )
 def test_mistakes_are_one_message(finished: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -403,7 +479,10 @@ def test_ranking_says_what_makes_its_figures_mean_little(finished: Path, tmp_pat
     told = []
     for some in (dialogues[:1], dialogues[1:]):
         write_dialogues(tmp_path / "data.jsonl", some)
-        told.append(personalign("rank", finished, tmp_path / "data.jsonl").stderr)
+        result = personalign("rank", finished, tmp_path / "data.jsonl")
+        told.append(result.stderr)
+        # One dialogue has no interval.
+        assert re.search(r"^hits@1 +[01]\.\d{3}$", result.stdout, re.MULTILINE)
     count = len(alone)
     assert f"{count} of {count} turns have no candidate but the gold reply, and count as hits" in told[0]
     assert "does not know" not in told[0]

@@ -6,8 +6,9 @@ import pytest
 
 from personalign.errors import PersonalignError
 from personalign.evaluation.answers import Answers, Question, Reply
-from personalign.evaluation.evaluate import Settings, evaluate
+from personalign.evaluation.evaluate import Settings, evaluate, evaluate_together
 from personalign.evaluation.metrics import find_metrics, metric_of
+from personalign.evaluation.significance import holm
 
 QUESTIONS = [
     Question(
@@ -139,6 +140,33 @@ def test_every_test_of_many_gets_as_many_samples_as_a_star_needs() -> None:
     count = sum(map(len, found.differences.values()))
     assert found.test_samples == 20 * count > 100
     assert evaluate(systems, metrics=every[:1]).test_samples == 0
+
+
+def test_bootstraps_of_many_get_twice_as_many() -> None:
+    """Their least p is 2 / (samples + 1): of 1,000 samples no star could appear from 26 tests on."""
+    every = find_metrics(["bleu-1", "bleu-2", "rouge-1", "rouge-2", "rouge-l", "f1", "chrf"])
+    systems = {"published": [BAD], **{f"ours {number}": [GOOD, GOOD] for number in range(5)}}
+    found = evaluate(systems, metrics=every, against="published")
+    tests = [one for some in found.differences.values() for one in some.values()]
+    assert len(tests) >= 26
+    assert {one.test for one in tests} == {"paired bootstrap"}
+    assert found.test_samples == 40 * len(tests)
+    assert found.differences["ours 0"]["f1/convai2"].p_holm < 0.05
+
+
+def test_what_is_evaluated_together_is_corrected_together() -> None:
+    systems = {"good": [GOOD], "bad": [BAD]}
+    parts = [(systems, METRICS), (systems, find_metrics(["f1", "rouge-l", "chrf"]))]
+    found = evaluate_together(parts, against="bad", settings=Settings(samples=100))
+    tests = [one for part in found for one in part.differences["good"].values()]
+    assert len(found[0].differences["good"]) == 3
+    assert len(tests) > 6
+    assert [part.test_samples for part in found] == [20 * len(tests)] * 2
+    assert [one.p_holm for one in tests] == holm([one.p for one in tests])
+    alone = evaluate(systems, metrics=METRICS, against="bad", settings=Settings(samples=20 * len(tests)))
+    f1, f1_alone = (one.differences["good"]["f1/convai2"] for one in (found[0], alone))
+    assert f1.p == f1_alone.p
+    assert f1.p_holm > f1_alone.p_holm
 
 
 def test_no_interval_leaves_the_range_of_its_metric() -> None:

@@ -1,4 +1,6 @@
 import math
+import random
+import tracemalloc
 from itertools import permutations
 
 import pytest
@@ -47,6 +49,18 @@ def test_f1_precision_and_recall_equal_those_of_scikit_learn(
     precision, recall = precision_score(truth, guess, **none), recall_score(truth, guess, **none)
     assert found.none_precision().figure() == pytest.approx(precision, nan_ok=True)
     assert found.none_recall().figure() == pytest.approx(recall, nan_ok=True)
+
+
+def test_f1_of_many_lines_takes_little_memory() -> None:
+    generator = random.Random(0)
+    truth, guess = ([generator.randrange(200) for _ in range(10_000)] for _ in range(2))
+    found = compare_selections([(line,) for line in truth], guess, lines=200)
+    tracemalloc.start()
+    figure = found.macro_f1().figure()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert figure == pytest.approx(f1_score(truth, guess, average="macro"))
+    assert most < 10_000_000
 
 
 def test_recall_at_k_ranks_lines_without_none() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from personalign.errors import PersonalignError
+from personalign.evaluation import significance
 from personalign.evaluation.diversity import distinct
 from personalign.evaluation.grams import Ngrams
 from personalign.evaluation.significance import (
@@ -18,7 +19,7 @@ from personalign.evaluation.significance import (
     holm,
     stars,
 )
-from personalign.evaluation.sums import mean_of
+from personalign.evaluation.sums import Floats, Sums, mean_of
 
 
 def bootstrap_by_dialogue(
@@ -135,6 +136,37 @@ def test_randomisation_exchanges_whole_dialogues_of_different_words() -> None:
     found = compare([ours], [theirs], [0, 1], samples=4000, interval="jackknife")
     assert found.difference == pytest.approx(0.5)
     assert found.p_randomisation == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("kept", [0, 1_000_000])
+def test_samples_are_drawn_some_at_a_time_and_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    generator = random.Random(4)
+    ours, theirs = (
+        [mean_of([generator.randrange(10) for _ in range(40)]) for _ in range(2)] for _ in range(2)
+    )
+    groups = [index // 2 for index in range(40)]
+    widest = 0
+    weighted = Sums.weighted
+
+    def watched(sums: Sums, weights: Floats) -> Floats:
+        nonlocal widest
+        widest = max(widest, weights.size)
+        return weighted(sums, weights)
+
+    monkeypatch.setattr(Sums, "weighted", watched)
+    found = []
+    for held in (4_000_000, 1000):
+        monkeypatch.setattr(significance, "_HELD", held)
+        monkeypatch.setattr(significance, "_KEPT", kept)
+        significance._kept_counts.cache_clear()
+        widest = 0
+        found.append((estimate(ours, groups, samples=777), compare(ours, theirs, groups, samples=777)))
+    # An exchange takes a dialogue from either system.
+    assert widest <= 2 * 1000
+    assert found[0] == found[1]
+    assert 0 < found[0][1].p_randomisation < 1
 
 
 def test_the_test_over_seeds_is_students() -> None:

@@ -16,7 +16,7 @@ from personalign.decoding.respond import Selection
 from personalign.evaluation.judge import Verdicts
 from personalign.evaluation.metrics import METRICS
 from personalign.methods.systems import System, evaluate, gold_rows, predict
-from personalign.methods.tables import legend, read_results, results_table, summary_rows
+from personalign.methods.tables import legend, read_results, results_table, summary_rows, with_interval
 from personalign.prompts import UNSELECTED
 
 
@@ -178,6 +178,21 @@ def test_predictions_are_one_row_per_turn_with_the_gold_replys_score(strategy: A
 
 
 # Tables ----------------------------------------------------------------------------------------------------
+
+
+def test_a_figure_that_does_not_exist_is_no_number() -> None:
+    nan = math.nan
+    assert with_interval({"mean": 0.5, "low": nan, "high": nan}) == "0.500"
+    assert with_interval({"mean": 0.5, "low": None, "high": None}) == "0.500"
+    assert with_interval({"mean": 0.5, "low": 0.25, "high": 0.75}) == "0.500 [0.250, 0.750]"
+    assert [with_interval({"mean": mean, "low": nan, "high": nan}) for mean in (nan, None)] == ["-", "-"]
+    # One dialogue, whose only turn needs no line.
+    of_one = {"pal": {"title": "PAL", "part": "test", **measured(ROWS[2:3])}}
+    assert math.isnan(of_one["pal"]["selection/accuracy_needed"])
+    assert "nan" not in results_table(of_one)
+    header, rows = summary_rows(of_one)
+    assert "states" not in header
+    assert "nan" not in rows[0]
 
 
 def test_tables_show_every_metric_under_its_name(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`personalign evaluate`: score any system's predictions, and hold systems against one another."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,7 +71,8 @@ def evaluate(
     Metrics that lack what they need are left out, and it is said why. Stars: * p < .05, ** p < .01, *** p < .001 after
     Holm's correction for every test of the table, by the t-test over seeds where both systems have several, by the paired
     bootstrap over dialogues where one has more seeds than the other, else by approximate randomisation over dialogues.
-    The tests of a table get as many resamples as one star needs; for three, give --samples.
+    The tests of a table get as many resamples as one star needs, 20 for each or, with a bootstrap among them, 40; three
+    stars need --samples of a thousand or two thousand for each.
     """
     chosen = chosen_metrics(metrics)
     questions = questions_of(read_dialogues(data, format=format))
@@ -180,9 +182,9 @@ def _print_differences(found: Evaluation, *, level: float) -> None:
             digits = digits_for([one.comparison.difference]) + 1
             table.add_row(
                 metric,
-                f"{one.comparison.difference:+.{digits}f}",
-                f"{low:+.{digits}f} to {high:+.{digits}f}",
-                "< .0001" if one.p_holm < 0.0001 else f"{one.p_holm:.4f}",
+                _figure(one.comparison.difference, f"+.{digits}f"),
+                f"{low:+.{digits}f} to {high:+.{digits}f}" if math.isfinite(low) else "-",
+                "< .0001" if one.p_holm < 0.0001 else _figure(one.p_holm, ".4f"),
                 f"{better_or_worse(metric, one.comparison.difference)} {one.stars}",
             )
         output_console().print(table)
@@ -190,10 +192,17 @@ def _print_differences(found: Evaluation, *, level: float) -> None:
 
 def _cell(found: Evaluation, name: str, metric: str) -> str:
     score = found.scores[name].get(metric)
-    if score is None:
+    if score is None or not math.isfinite(score.estimate.value):
         return "-"
     estimate = score.estimate
     digits = 2 if abs(estimate.value) >= 10 else 3
     difference = found.differences.get(name, {}).get(metric)
     mark = "" if difference is None else difference.stars
-    return f"{estimate.value:.{digits}f}{mark} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+    known = math.isfinite(estimate.low) and math.isfinite(estimate.high)
+    interval = f" [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]" if known else ""
+    return f"{estimate.value:.{digits}f}{mark}{interval}"
+
+
+def _figure(value: float, form: str) -> str:
+    """A figure that may not exist, as that of no turn or of one dialogue's interval."""
+    return format(value, form) if math.isfinite(value) else "-"

@@ -43,6 +43,7 @@ def rank(
     from personalign.evaluation.ranking import hits_at_1, mean_reciprocal_rank
     from personalign.evaluation.significance import estimate
     from personalign.methods.opening import open_model
+    from personalign.methods.tables import with_interval
 
     if out is not None:
         keep_existing(out, force=force)
@@ -70,7 +71,7 @@ def rank(
     console.print(f"{len(rankings):,} turns of {len(set(groups)):,} dialogues, {shown} candidates each")
     print_remarks([_remark_on_candidates(rankings), _remark_on_words(model.loaded.tokenizer, dialogues)])
     for name, found in figures.items():
-        console.print(f"{name:<8}{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]", markup=False)
+        console.print(f"{name:<8}{with_interval(found.as_dict())}", markup=False)
     result: dict[str, Any] = {"turns": len(rankings), "candidates": sizes}
     result |= {name: found.as_dict() for name, found in figures.items()}
     if out is not None:

@@ -1,6 +1,7 @@
 """`personalign report`: one HTML page, and tables for papers, of runs or of anybody's predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +25,7 @@ from personalign.evaluation.evaluate import (
     Part,
     Settings,
     check_choices,
-    evaluate,
+    evaluate_together,
     too_few_to_test,
 )
 from personalign.evaluation.metrics import METRICS
@@ -33,6 +34,7 @@ from personalign.evaluation.report.page import Section
 from personalign.evaluation.tokens import Language
 
 if TYPE_CHECKING:
+    from personalign.evaluation.judge import Judge
     from personalign.models.precision import Dtype
 
 
@@ -145,40 +147,33 @@ def report(
     check_choices(
         {name: seeds for name, seeds in systems.items() if name != GOLD}, against=against, part=part
     )
+    names = _named_judges(judge or [])
     coherence = opened_coherence_judge(coherence_judge)
-    names = [name for name in judge or [] if name != "none"]
     # The page shows the first judge's verdict on every line, whatever figures are asked for.
     systems, opened = judged_by(
         next(iter(names), None), systems, [*chosen, METRICS["c_score/max"]], dtype=dtype, coherence=coherence
     )
-    found = evaluate(
-        systems,
-        metrics=chosen,
-        against=against,
-        reference=GOLD,
-        bounds=bounds,
-        settings=settings,
-        progress=progress,
-    )
     asking = [metric for metric in chosen if "judge" in metric.needs]
-    further: dict[str, Evaluation] = {}
+    parts = [(systems, chosen)]
+    judges = {} if opened is None else {names[0]: opened}
     for name in names[1:] if asking else []:
         again, other = judged_by(name, systems, asking, dtype=dtype)
         assert other is not None
-        further[other.name] = evaluate(
-            again,
-            metrics=asking,
-            against=against,
-            reference=GOLD,
-            bounds=bounds,
-            settings=settings,
-            progress=progress,
-        )
+        parts.append((again, asking))
+        judges[name] = other
+    found, *others = evaluate_together(
+        parts, against=against, reference=GOLD, bounds=bounds, settings=settings, progress=progress
+    )
+    called = _told_apart(judges)
+    first = next(iter(called), None)
+    further = dict(zip(called[1:], others, strict=True))
     sections.append(reporting.selection_section(found))
     sections.append(reporting.sessions_section(runs, found))
-    sections.append(differences_section(found, judge=None if opened is None else opened.name))
-    judges = [] if opened is None else [opened.name, *further]
-    told = [described(source) for source in names[: len(judges)]]
+    sections.append(differences_section(found, judge=first))
+    told = [
+        text if title != source or text.startswith(source) else f"{source}: {text}"
+        for source, title, text in zip(judges, called, map(described, judges), strict=True)
+    ]
     facts.append(("judge", "; ".join(told) or "none"))
     if coherence_judge is not None and coherence is not None:
         shortened = f"; {len(coherence.shortened):,} contexts shortened" if coherence.shortened else ""
@@ -200,8 +195,8 @@ def report(
         dialogues=dialogues,
         sections=sections,
         facts=facts,
-        judge=None if opened is None else opened.name,
-        note=_note(found, part=part, judges=told, seeds=shared),
+        judge=first,
+        note=_note([found, *others], part=part, judges=told, seeds=shared),
         language=spoken,
         further=further,
     )
@@ -220,16 +215,37 @@ def _turns_of(part: Part) -> str:
     )
 
 
-def _note(found: Evaluation, *, part: Part, judges: Sequence[str], seeds: str) -> str:
-    """What a table must say that stands alone in a paper."""
+def _named_judges(given: Sequence[str]) -> list[str]:
+    """The judges that are asked for, without `none`. Raises PersonalignError for one that is named twice."""
+    names = [name for name in given if name != "none"]
+    for earlier, later in combinations(names, 2):
+        # A folder can be written in several ways.
+        if earlier == later or (Path(earlier).is_dir() and Path(earlier).resolve() == Path(later).resolve()):
+            raise PersonalignError(
+                f"the judges '{earlier}' and '{later}' are one; name every judge once, with --judge"
+            )
+    return names
+
+
+def _told_apart(judges: "Mapping[str, Judge]") -> list[str]:
+    """What each judge is called in the tables: by its name or, where another one has that too, as it was asked for."""
+    names = [one.name for one in judges.values()]
+    return [given if names.count(one.name) > 1 else one.name for given, one in judges.items()]
+
+
+def _note(evaluations: Sequence[Evaluation], *, part: Part, judges: Sequence[str], seeds: str) -> str:
+    """What a table must say that stands alone in a paper; `evaluations` are those by each judge."""
+    found = evaluations[0]
+    differences = [
+        one for by_judge in evaluations for some in by_judge.differences.values() for one in some.values()
+    ]
     said = [f"Figures {_turns_of(part)}: {found.turns:,} turns of {found.dialogues:,} dialogues."]
     said.append("Brackets: 95 % intervals by dialogue.")
-    if any(found.differences.values()):
-        tests = sorted({one.test for some in found.differences.values() for one in some.values()})
-        count = sum(len(some) for some in found.differences.values())
+    if differences:
+        tests = sorted({one.test for one in differences})
         said.append(
             f"Stars: differs from {found.against} (* p < .05, ** p < .01, *** p < .001; {', '.join(tests)}, Holm's "
-            f"correction for {count} tests)."
+            f"correction for {len(differences)} tests{', of all judges together' if len(evaluations) > 1 else ''})."
         )
     if seeds:
         said.append(f"Seeds{seeds}.")

@@ -61,7 +61,7 @@ class Difference:
 
     `p` is that of `test`: the t-test over seeds where both have several, else the approximate randomisation or, where
     one has more seeds than the other and nothing can be exchanged, the paired bootstrap. `p_holm` corrects it for all
-    tests of the evaluation; NaN where there was nothing to test. Stars come from `p_holm` alone.
+    tests that were made together; NaN where there was nothing to test. Stars come from `p_holm` alone.
     """
 
     comparison: Comparison
@@ -113,25 +113,96 @@ def evaluate(
 
     Raises PersonalignError where systems answer different turns, or `against` is none of them.
     """
-    kept, groups = check_choices(systems, against=against, part=settings.part)
     chosen = [metric for metric in METRICS.values() if metric.by_default] if metrics is None else metrics
-    scores, measured, lacks = _measured(systems, chosen, kept, groups, settings, progress)
-    compared = {name: seeds for name, seeds in systems.items() if name != reference and name not in bounds}
-    differences: dict[str, dict[str, Difference]] = {}
-    test_samples = 0
-    if against is not None:
-        tested = _tested(measured, against, compared, chosen)
-        # The least p of one test is 1 / (samples + 1): with fewer samples none of so many could reach .05.
-        test_samples = max(settings.samples, 20 * len(tested))
-        differences = _differences(
-            measured,
-            groups,
-            against,
-            compared,
-            tested,
-            replace(settings, samples=test_samples),
-            progress,
+    [found] = evaluate_together(
+        [(systems, chosen)],
+        against=against,
+        reference=reference,
+        bounds=bounds,
+        settings=settings,
+        progress=progress,
+    )
+    return found
+
+
+def evaluate_together(
+    parts: Sequence[tuple[Mapping[str, Sequence[Answers]], Sequence[Metric]]],
+    *,
+    against: str | None = None,
+    reference: str | None = None,
+    bounds: Collection[str] = (),
+    settings: Settings = Settings(),
+    progress: ShowProgress = unseen,
+) -> list[Evaluation]:
+    """The evaluations that make one report, such as one by each judge: Holm's correction is for the tests of all of them.
+
+    `parts`: systems, as `evaluate` takes them, and metrics of each evaluation.
+    """
+    scored = [
+        _scored(systems, metrics, against, reference, bounds, settings, progress)
+        for systems, metrics in parts
+    ]
+    tested = [(place, pair) for place, (_, pairs) in enumerate(scored) for pair in pairs]
+    if not tested:
+        return [found for found, _ in scored]
+    enough = replace(
+        settings, samples=max(settings.samples, _samples_for_a_star([pair for _, pair in tested]))
+    )
+    outcomes: list[_Outcome] = []
+    with progress("testing", total=len(tested)) as advance:
+        for _, pair in tested:
+            outcomes.append(_test(pair, enough))
+            advance(1)
+    corrected = holm([one.p for one in outcomes])
+    differences: list[dict[str, dict[str, Difference]]] = [
+        {name: {} for name in found.differences} for found, _ in scored
+    ]
+    for (place, pair), one, adjusted in zip(tested, outcomes, corrected, strict=True):
+        differences[place][pair.name][pair.printed] = Difference(
+            one.comparison, one.over_seeds, pair.test, one.p, adjusted
         )
+    return [
+        replace(found, differences=some, test_samples=enough.samples)
+        for (found, _), some in zip(scored, differences, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """What one test is of: a system, called `name`, and the one that it is held against, each with its seeds."""
+
+    name: str
+    metric: Metric
+    printed: str
+    ours: Sequence[Sums]
+    theirs: Sequence[Sums]
+    groups: Sequence[str]
+
+    @property
+    def test(self) -> Test:
+        if len(self.ours) > 1 and len(self.theirs) > 1:
+            return "t-test over seeds"
+        return "randomisation" if len(self.ours) == len(self.theirs) else "paired bootstrap"
+
+
+def _samples_for_a_star(pairs: Sequence[_Pair]) -> int:
+    """The least p is 1 / (samples + 1), of the bootstrap twice that: with fewer none of so many could reach .05."""
+    return (40 if any(pair.test == "paired bootstrap" for pair in pairs) else 20) * len(pairs)
+
+
+def _scored(
+    systems: Mapping[str, Sequence[Answers]],
+    metrics: Sequence[Metric],
+    against: str | None,
+    reference: str | None,
+    bounds: Collection[str],
+    settings: Settings,
+    progress: ShowProgress,
+) -> tuple[Evaluation, list[_Pair]]:
+    """An evaluation without its tests, and what there is to test."""
+    kept, groups = check_choices(systems, against=against, part=settings.part)
+    scores, measured, lacks = _measured(systems, metrics, kept, groups, settings, progress)
+    compared = {name: seeds for name, seeds in systems.items() if name != reference and name not in bounds}
     left_out = {
         metric: "; ".join(
             f"{_who_lacks(names, compared)} {need}"
@@ -139,18 +210,18 @@ def evaluate(
         )
         for metric, some in lacks.items()
     }
-    told = {metric: why for metric, why in left_out.items() if why}
-    return Evaluation(
+    pairs = [] if against is None else _pairs(measured, groups, against, compared, metrics)
+    found = Evaluation(
         len(kept),
         len(set(groups)),
         scores,
-        differences,
-        told,
+        {name: {} for name in compared if against is not None and name != against},
+        {metric: why for metric, why in left_out.items() if why},
         against,
         reference,
-        test_samples,
-        frozenset(bounds) & frozenset(systems),
+        bounds=frozenset(bounds) & frozenset(systems),
     )
+    return found, pairs
 
 
 def _measured(
@@ -266,15 +337,23 @@ def _turns_of(systems: Mapping[str, Sequence[Answers]], *, part: Part) -> tuple[
     return kept, [first.questions[index].dialogue for index in kept]
 
 
-def _tested(
+def _pairs(
     measured: Mapping[str, Mapping[str, Sequence[Sums]]],
+    groups: Sequence[str],
     against: str,
     systems: Mapping[str, Sequence[Answers]],
     metrics: Sequence[Metric],
-) -> list[tuple[Metric, str]]:
+) -> list[_Pair]:
     """Each metric and system whose difference is tested: both have a figure, and it is one of the system's doing."""
     return [
-        (metric, name)
+        _Pair(
+            name,
+            metric,
+            printed_name(metric, systems[name][0].language),
+            measured[metric.name][name],
+            measured[metric.name][against],
+            groups,
+        )
         for metric in metrics
         if metric.of_systems and against in measured.get(metric.name, {})
         for name in systems
@@ -282,55 +361,29 @@ def _tested(
     ]
 
 
-def _differences(
-    measured: Mapping[str, Mapping[str, Sequence[Sums]]],
-    groups: Sequence[str],
-    against: str,
-    systems: Mapping[str, Sequence[Answers]],
-    tested: Sequence[tuple[Metric, str]],
-    settings: Settings,
-    progress: ShowProgress,
-) -> dict[str, dict[str, Difference]]:
-    found: list[tuple[str, str, _Outcome]] = []
-    with progress("testing", total=len(tested)) as advance:
-        for metric, name in tested:
-            ours, theirs = measured[metric.name][name], measured[metric.name][against]
-            one = _test(ours, theirs, groups, metric, settings)
-            found.append((name, printed_name(metric, systems[name][0].language), one))
-            advance(1)
-    corrected = holm([one.p for *_, one in found])
-    differences: dict[str, dict[str, Difference]] = {name: {} for name in systems if name != against}
-    for (name, printed, one), adjusted in zip(found, corrected, strict=True):
-        differences[name][printed] = Difference(one.comparison, one.over_seeds, one.test, one.p, adjusted)
-    return differences
-
-
 class _Outcome(NamedTuple):
     """A difference with the p of the test that suits its seeds, before it is corrected for the others."""
 
     comparison: Comparison
     over_seeds: SeedTest | None
-    test: Test
     p: float
 
 
-def _test(
-    ours: Sequence[Sums], theirs: Sequence[Sums], groups: Sequence[str], metric: Metric, settings: Settings
-) -> _Outcome:
+def _test(pair: _Pair, settings: Settings) -> _Outcome:
     comparison = compare(
-        ours,
-        theirs,
-        groups,
-        interval=metric.interval,
+        pair.ours,
+        pair.theirs,
+        pair.groups,
+        interval=pair.metric.interval,
         samples=settings.samples,
         seed=settings.seed,
         level=settings.level,
     )
-    if len(ours) > 1 and len(theirs) > 1:
+    if pair.test == "t-test over seeds":
         over_seeds = compare_over_seeds(
-            [one.figure() for one in ours], [one.figure() for one in theirs], level=settings.level
+            [one.figure() for one in pair.ours], [one.figure() for one in pair.theirs], level=settings.level
         )
-        return _Outcome(comparison, over_seeds, "t-test over seeds", over_seeds.p)
-    if len(ours) != len(theirs):
-        return _Outcome(comparison, None, "paired bootstrap", comparison.p_bootstrap)
-    return _Outcome(comparison, None, "randomisation", comparison.p_randomisation)
+        return _Outcome(comparison, over_seeds, over_seeds.p)
+    if pair.test == "paired bootstrap":
+        return _Outcome(comparison, None, comparison.p_bootstrap)
+    return _Outcome(comparison, None, comparison.p_randomisation)

@@ -6,7 +6,6 @@ is right, else as its first.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import comb
 
 import numpy as np
@@ -41,9 +40,17 @@ class Selections:
 
     def macro_f1(self) -> Sums:
         """`selection/macro_f1`: mean of F1 over "none" and the line numbers that occur."""
-        rows = np.zeros((len(self.truth), self.classes**2))
-        rows[np.arange(len(rows)), self.truth * self.classes + self.guess] = 1
-        return Sums(rows, partial(_macro_f1, classes=self.classes))
+        from scipy import sparse
+
+        turns = np.arange(len(self.truth))
+        right = self.truth == self.guess
+        # All that F1 takes of a confusion: per class how often it was right, then how often it was label or choice.
+        columns = np.concatenate([self.truth[right], self.classes + self.truth, self.classes + self.guess])
+        places = np.concatenate([turns[right], turns, turns])
+        rows = sparse.csr_array(
+            (np.ones(len(columns)), (places, columns)), shape=(len(turns), 2 * self.classes)
+        )
+        return Sums(rows, _macro_f1)
 
     def share_none(self) -> Sums:
         """`share_none`: share of turns on which no line was chosen."""
@@ -107,10 +114,8 @@ def _chance_of_a_hit(lines: Sequence[int], shares: Sequence[float], *, k: int) -
     return 1.0 - comb(tied - right, places) / comb(tied, places)
 
 
-def _macro_f1(totals: Floats, *, classes: int) -> Floats:
-    confusion = totals.reshape(*totals.shape[:-1], classes, classes)
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    occurrences = confusion.sum(axis=-1) + confusion.sum(axis=-2)
+def _macro_f1(totals: Floats) -> Floats:
+    hits, occurrences = np.split(totals, 2, axis=-1)
     f1 = np.where(occurrences > 0, 2 * hits / np.maximum(occurrences, 1), 0)
     return np.asarray(f1.sum(axis=-1) / np.maximum((occurrences > 0).sum(axis=-1), 1))
 

@@ -3,15 +3,22 @@
 Turns of one dialogue hang together, so whole dialogues are resampled, left out or exchanged. All tests are two-sided.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from personalign.errors import PersonalignError
 from personalign.evaluation.metrics import Interval
 from personalign.evaluation.sums import Floats, Sums, aligned
+
+Counts = npt.NDArray[np.unsignedinteger]
+
+# Samples times dialogues have no bound: so many draws are computed with at a time (32 MB), and so many kept (64 MB).
+_HELD = 4_000_000
+_KEPT = 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +85,8 @@ def estimate(
         without = _average(grouped, Sums.without_each)
         half = _critical(level, dialogues - 1) * _jackknife_error(without)
         return Estimate(value, value - half, value + half)
-    weights = _draws(dialogues, samples=samples, seed=seed)
-    low, high = _percentiles(_average(grouped, lambda sums: sums.weighted(weights)), level=level)
+    drawn = [_weighted(grouped, weights) for weights in _draws(dialogues, samples=samples, seed=seed)]
+    low, high = _percentiles(np.concatenate(drawn), level=level)
     return Estimate(value, low, high)
 
 
@@ -106,9 +113,11 @@ def compare(
     if dialogues < 2 or np.isnan(difference):
         return Comparison(difference, np.nan, np.nan, np.nan, np.nan, np.nan)
     without = _average(ours, Sums.without_each) - _average(theirs, Sums.without_each)
-    weights = _draws(dialogues, samples=samples, seed=seed)
-    drawn = _average(ours, lambda sums: sums.weighted(weights)) - _average(
-        theirs, lambda sums: sums.weighted(weights)
+    drawn = np.concatenate(
+        [
+            _weighted(ours, weights) - _weighted(theirs, weights)
+            for weights in _draws(dialogues, samples=samples, seed=seed)
+        ]
     )
     if interval == "jackknife":
         half = _critical(level, dialogues - 1) * _jackknife_error(without)
@@ -137,15 +146,16 @@ def _p_randomisation(
     if len(ours) != len(theirs):
         return np.nan
     generator = np.random.default_rng(seed)
-    kept = generator.integers(0, 2, size=(samples, len(ours[0]))).astype(np.float64)
-    swapped = []
-    for pair in zip(ours, theirs, strict=True):
-        one, other = aligned(*pair)
-        swapped.append(_mixed(one, other, kept) - _mixed(one, other, 1 - kept))
-    # Differences that are equal but for rounding are equal; one that does not exist speaks against no other.
-    gaps = np.abs(np.mean(swapped, axis=0))
-    as_much = np.isnan(gaps) | (gaps >= abs(difference) * (1 - 1e-9) - 1e-12)
-    return float((int(as_much.sum()) + 1) / (samples + 1))
+    pairs = [aligned(*pair) for pair in zip(ours, theirs, strict=True)]
+    dialogues = len(ours[0])
+    as_much = 0
+    for count in _at_a_time(samples, dialogues):
+        kept = generator.integers(0, 2, size=(count, dialogues)).astype(np.float64)
+        swapped = [_mixed(one, other, kept) - _mixed(one, other, 1 - kept) for one, other in pairs]
+        # Differences that are equal but for rounding are equal; one that does not exist speaks against no other.
+        gaps = np.abs(np.mean(swapped, axis=0))
+        as_much += int((np.isnan(gaps) | (gaps >= abs(difference) * (1 - 1e-9) - 1e-12)).sum())
+    return (as_much + 1) / (samples + 1)
 
 
 def compare_over_seeds(first: Sequence[float], second: Sequence[float], *, level: float = 0.95) -> SeedTest:
@@ -197,14 +207,32 @@ def stars(p: float) -> str:
     return "" if np.isnan(p) else "*" * sum(p < level for level in (0.05, 0.01, 0.001))
 
 
+def _draws(dialogues: int, *, samples: int, seed: int) -> Iterator[Floats]:
+    """[some of the samples, dialogues] at a time, how often each dialogue is drawn, which is all that matters."""
+    drawn = _kept_counts if samples * dialogues <= _KEPT else _counts
+    for counts in drawn(dialogues, samples=samples, seed=seed):
+        yield counts.astype(np.float64)
+
+
 @lru_cache(maxsize=4)
-def _draws(dialogues: int, *, samples: int, seed: int) -> Floats:
-    """[samples, dialogues], how often each dialogue is drawn, which is all that matters; the same for all metrics."""
+def _kept_counts(dialogues: int, *, samples: int, seed: int) -> tuple[Counts, ...]:
+    """The same for all metrics."""
+    return tuple(_counts(dialogues, samples=samples, seed=seed))
+
+
+def _counts(dialogues: int, *, samples: int, seed: int) -> Iterator[Counts]:
+    """Drawn row after row, so that the samples do not depend on how many there are at a time."""
     generator = np.random.default_rng(seed)
-    counts = generator.multinomial(dialogues, np.full(dialogues, 1 / dialogues), size=samples)
-    draws: Floats = counts.astype(np.float64)
-    draws.flags.writeable = False
-    return draws
+    for count in _at_a_time(samples, dialogues):
+        counts = generator.multinomial(dialogues, np.full(dialogues, 1 / dialogues), size=count)
+        # Hardly any is above 10: kept in a byte each.
+        yield counts.astype(np.min_scalar_type(counts.max()))
+
+
+def _at_a_time(samples: int, dialogues: int) -> list[int]:
+    """How many samples each piece of the work has."""
+    most = max(1, _HELD // dialogues)
+    return [min(most, samples - start) for start in range(0, samples, most)]
 
 
 def _mixed(first: Sums, second: Sums, chosen: Floats) -> Floats:
@@ -240,6 +268,10 @@ def _grouped(sums: Sums, groups: Sequence[Hashable]) -> Sums:
     if len(sums) != len(groups) or not groups:
         raise PersonalignError(f"{len(sums)} values but {len(groups)} groups; give one group per value")
     return sums.grouped(groups)
+
+
+def _weighted(seeds: Sequence[Sums], weights: Floats) -> Floats:
+    return _average(seeds, lambda sums: sums.weighted(weights))
 
 
 def _average(seeds: Sequence[Sums], figures: Callable[[Sums], Floats]) -> Floats:

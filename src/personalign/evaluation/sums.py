@@ -53,11 +53,12 @@ class Pooled:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """`rows`: [N, K], dense, or scipy CSR where `columns` says what each column counts; `value`: what totals come to.
+    """`rows`: [N, K], dense or scipy CSR; `value`: what totals come to.
 
-    `columns` are in the order of first occurrence; two systems' columns differ, and `aligned` gives them the same.
+    `columns`, of CSR rows: what each column counts, where this differs between systems, in the order of first occurrence;
+    `aligned` gives two systems the same.
     `units[i]`, of dense rows: what example i is part of, where the figure counts units and not examples. A unit's row is
-    the maximum of its examples', of those that are there.
+        the maximum of its examples', of those that are there.
     """
 
     rows: Any

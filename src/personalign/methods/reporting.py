@@ -121,9 +121,9 @@ def open_run(folder: Path) -> FinishedRun:
 def check_seeds(runs: Sequence[FinishedRun]) -> None:
     """Raises PersonalignError unless the runs are of one recipe, on the same test turns, each with a seed of its own."""
     first = runs[0]
-    settings = _settings(_from_its_beginning(first.recipe))
+    settings = _settings(_from_its_beginning(first))
     for run in runs[1:]:
-        other = _settings(_from_its_beginning(run.recipe))
+        other = _settings(_from_its_beginning(run))
         differing = [key for key in settings | other if settings.get(key) != other.get(key)]
         if differing:
             key = differing[0]
@@ -145,22 +145,29 @@ def check_seeds(runs: Sequence[FinishedRun]) -> None:
 
 
 def share_a_backbone(runs: Sequence[FinishedRun]) -> bool:
-    """Whether one run made the backbone that the others begin from: then its making is one draw for all of them."""
-    return len(runs) > 1 and any(_made_by(run.recipe) is not None for run in runs)
+    """Whether one run made the backbone that all begin from: then its making is one draw for all of them."""
+    return len(runs) > 1 and len({_made_by(run) or run.folder.resolve() for run in runs}) == 1
 
 
-def _made_by(recipe: Recipe | IdlRecipe) -> Path | None:
-    """The recipe of the run that made the backbone from random weights, where it was another run."""
-    backbone = Path(recipe.backbone.name or "")
-    made_by = backbone.parent.parent / "recipe.yaml"
-    return made_by if backbone.parts[-2:] == ("models", "backbone") and made_by.is_file() else None
+def _made_by(run: FinishedRun) -> Path | None:
+    """The folder of the run that made the backbone from random weights, where it was another run."""
+    backbone = Path(run.recipe.backbone.name or "")
+    if backbone.parts[-2:] != ("models", "backbone"):
+        return None
+    # The name holds where the run was started: mostly in a folder above it, whatever the working folder is now.
+    for start in (*run.folder.resolve().parents, Path.cwd()):
+        maker = (start / backbone).parent.parent
+        if (maker / "recipe.yaml").is_file():
+            return maker.resolve()
+    return None
 
 
-def _from_its_beginning(recipe: Recipe | IdlRecipe) -> dict[str, Any]:
+def _from_its_beginning(run: FinishedRun) -> dict[str, Any]:
     """The recipe; one that starts from another run's backbone as if it had made it, so that seeds may share one."""
-    values = recipe.model_dump(mode="json")
-    if (made_by := _made_by(recipe)) is not None:
-        maker = parse_run_recipe(read_recipe(made_by), source=str(made_by)).model_dump(mode="json")
+    values = run.recipe.model_dump(mode="json")
+    if (made_by := _made_by(run)) is not None:
+        recipe_file = made_by / "recipe.yaml"
+        maker = parse_run_recipe(read_recipe(recipe_file), source=str(recipe_file)).model_dump(mode="json")
         values["backbone"] |= {name: maker["backbone"][name] for name in ("name", "scratch")}
         values["stages"] |= {name: maker["stages"][name] for name in ("copying", "pretrain")}
     return values

@@ -1,6 +1,7 @@
 """Tables of results, in Markdown: what was measured, under the metrics' exact names."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,9 +123,7 @@ def legend(results: Results) -> dict[str, str]:
 
 
 def _filled(results: Results) -> list[Headline]:
-    return [
-        column for column in HEADLINES if any(column.read(system) is not None for system in results.values())
-    ]
+    return [column for column in HEADLINES if any(_known(column.read(system)) for system in results.values())]
 
 
 def results_table(results: Results) -> str:
@@ -220,13 +219,19 @@ def _mean(judged: Mapping[str, Any], key: str) -> float | None:
     return judged[key]["mean"] if key in judged else None
 
 
+def _known(value: float | None) -> bool:
+    """Whether there is such a figure: of no turn it is NaN, and a file of results may say null."""
+    return value is not None and math.isfinite(value)
+
+
 def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+    return format(value, form) if _known(value) else "-"
 
 
 def with_interval(value: Mapping[str, float | None] | None) -> str:
-    if value is None or value["mean"] is None:
+    """Three digits, and the interval in brackets where it has ends: one dialogue has none."""
+    if value is None or not _known(value["mean"]):
         return "-"
-    if value["low"] is None or value["high"] is None:  # one dialogue has no interval
+    if not _known(value["low"]) or not _known(value["high"]):
         return f"{value['mean']:.3f}"
     return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"

@@ -212,3 +212,5 @@ def test_further_judges_have_tables_of_their_own() -> None:
     judged = [row for row in rows if row["metric"] == "contradict_rate" and row["system"] == "dull"]
     assert [row["judge"] for row in judged] == ["a", "judge b"]
     assert {row["judge"] for row in rows if row["metric"] == "f1/convai2"} == {""}
+    # A judge of the same name takes no row away.
+    assert csv_table(FOUND, judge="a", further={"a": again}).count("\n") == 1 + len(rows)

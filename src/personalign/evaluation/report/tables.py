@@ -164,7 +164,7 @@ def csv_table(found: Evaluation, *, judge: str = "", further: Mapping[str, Evalu
     writer = csv.writer(stream, lineterminator="\n")
     tested = ["diff", "diff_low", "diff_high", "effect", "p", "p_holm", "test"]
     writer.writerow(["system", "metric", "value", "low", "high", *tested, "judge"])
-    for name, some in {judge: found, **further}.items():
+    for name, some in [(judge, found), *further.items()]:
         for system, scores in some.scores.items():
             for metric in metrics_of(some):
                 if metric in scores:
