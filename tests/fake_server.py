@@ -11,18 +11,22 @@ Answer = tuple[int, Any, dict[str, str]]
 
 
 class Fake:
-    """Answers requests as `answer` says, and with `listed` which models it has; keeps every request."""
+    """Answers requests as `answer` says, and which models it has with `listed`, after those of `listed_first`.
+
+    Keeps every request.
+    """
 
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[Any] = []
         self.listed: Answer = (200, {"data": [{"id": "small"}]}, {})
+        self.listed_first: list[Answer] = []
         self.answer: Callable[[dict[str, Any]], Answer] = lambda _: says("3")
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self.send(*fake.listed)
+                self.send(*(fake.listed_first.pop(0) if fake.listed_first else fake.listed))
 
             def do_POST(self) -> None:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

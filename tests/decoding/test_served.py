@@ -9,6 +9,7 @@ import pytest
 from tests.decoding.tiny_chat_models import PERSONA, chat_model
 from tests.fake_server import Answer, Fake, serving
 
+from personalign import _server
 from personalign._server import Server
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.decoding.generation import DecodingSettings
@@ -62,6 +63,7 @@ def served(fake: Fake, folder: Path, decoding: DecodingSettings = GREEDY, **serv
         decoding,
         tuple(PROMPTER.end_ids),
         folder / "served.jsonl",
+        kept=sorted(folder.glob("served.jsonl")),
     )
 
 
@@ -154,7 +156,27 @@ def test_a_model_that_is_not_served_is_told_at_once(fake: Fake, tmp_path: Path) 
     fake.listed = (200, ["what"], {})
     with pytest.raises(PersonalignError, match="the list of models cannot be read"):
         opened("small")
-    fake.listed = (503, "later", {})
-    with pytest.raises(PersonalignError, match="does not answer: HTTP 503"):
+    fake.server.server_close()
+    with pytest.raises(
+        PersonalignError, match=r"does not answer: .*refused.*; start the server, or correct OPENAI_BASE"
+    ):
         opened("small")
     assert not fake.requests
+
+
+def test_a_server_that_is_busy_when_the_run_begins_is_waited_for(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(_server.time, "sleep", waits.append)
+    monkeypatch.setattr(_server._chance, "random", lambda: 0.0)
+    fake.listed_first = [(429, "slow down", {"Retry-After": "7"}), (200, b"{", {"Content-Length": "100"})]
+    model = served(fake, tmp_path)
+    model.check(tmp_path)
+    assert waits == [7.0, 0.02]
+    assert not fake.listed_first
+    fake.listed = (503, "later", {})
+    with pytest.raises(
+        PersonalignError, match=r"the model 'small' at .* does not answer in 9 tries: HTTP 503"
+    ):
+        model.check(tmp_path)

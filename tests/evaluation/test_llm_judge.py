@@ -1,12 +1,15 @@
 """A language model as judge, against a server of our own on this machine."""
 
+import urllib.error
 from collections.abc import Iterator
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fake_server import Answer, Fake, says, serving
 
+from personalign import _server
 from personalign._server import Server
 from personalign.errors import PersonalignError
 from personalign.evaluation.judge import CONTRADICTION, ENTAILMENT, NEUTRAL
@@ -18,6 +21,15 @@ from personalign.methods.judges import with_cache
 def fake() -> Iterator[Fake]:
     with serving() as made:
         yield made
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that would have been waited, where chance always draws a half."""
+    waited: list[float] = []
+    monkeypatch.setattr(_server.time, "sleep", waited.append)
+    monkeypatch.setattr(_server._chance, "random", lambda: 0.5)
+    return waited
 
 
 def judge_at(fake: Fake, **changes: Any) -> LlmJudge:
@@ -96,6 +108,81 @@ def test_an_answer_that_breaks_off_is_tried_again(fake: Fake) -> None:
     fake.answer = lambda _: next(answers)
     assert judge_at(fake, timeout=2.0).rate([("i fish", "i do")]) == [5]
     assert len(fake.requests) == 2
+
+
+def test_an_error_whose_text_breaks_off_counts_as_its_status(fake: Fake, waits: list[float]) -> None:
+    answers = iter([(503, b"bus", {"Content-Length": "100"}), says("5")])
+    fake.answer = lambda _: next(answers)
+    assert judge_at(fake).rate([("i fish", "i do")]) == [5]
+    assert len(fake.requests) == 2
+    fake.answer = lambda _: (401, b"no", {"Content-Length": "100"})
+    with pytest.raises(
+        PersonalignError, match=r"refuses: HTTP 401 \(without a readable explanation\); check"
+    ):
+        judge_at(fake).rate([("i fish", "i do")])
+    assert len(fake.requests) == 3
+
+
+@pytest.mark.parametrize("failure", [IncompleteRead(b""), ConnectionResetError("gone"), TimeoutError("slow")])
+def test_an_error_that_cannot_be_read_is_tried_again(
+    fake: Fake, waits: list[float], monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    def fails(*_: object) -> bytes:
+        raise failure
+
+    monkeypatch.setattr(urllib.error.HTTPError, "read", fails, raising=False)
+    answers = iter([(503, b"busy", {}), says("5")])
+    fake.answer = lambda _: next(answers)
+    assert judge_at(fake).rate([("i fish", "i do")]) == [5]
+
+
+def test_it_backs_off_for_minutes_and_workers_apart(
+    fake: Fake, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer in all than the minute over which servers count requests."""
+    fake.answer = lambda _: (429, "slow down", {})
+    with pytest.raises(PersonalignError, match="no rating in 9 tries: HTTP 429"):
+        judge_at(fake, first_wait=1.0).rate([("a", "b")])
+    assert waits == [1.5, 3.0, 6.0, 12.0, 24.0, 45.0, 45.0, 45.0]
+    waits.clear()
+    monkeypatch.setattr(_server._chance, "random", lambda: 0.0)
+    with pytest.raises(PersonalignError):
+        judge_at(fake, first_wait=1.0).rate([("a", "b")])
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "waited"),
+    [
+        ("20", 20.5),
+        ("300", 300.5),
+        ("0", 1.5),
+        ("-3", 1.5),
+        ("nan", 1.5),
+        ("inf", 1.5),
+        ("-inf", 1.5),
+        ("1e999", 1.5),
+        ("soon", 1.5),
+        ("", 1.5),
+    ],
+)
+def test_at_least_what_the_server_asks_for_is_waited(
+    fake: Fake, waits: list[float], asked: str, waited: float
+) -> None:
+    answers = iter([(429, "slow down", {"Retry-After": asked}), says("5")])
+    fake.answer = lambda _: next(answers)
+    assert judge_at(fake, first_wait=1.0).rate([("a", "b")]) == [5]
+    assert waits == [waited]
+
+
+def test_a_server_that_asks_for_a_day_is_not_waited_for(fake: Fake, waits: list[float]) -> None:
+    fake.answer = lambda _: (429, "quota", {"Retry-After": "86400"})
+    with pytest.raises(
+        PersonalignError, match=r"no rating and asks for a wait of 86400 seconds, where 300 .*429 .*quota"
+    ):
+        judge_at(fake).rate([("a", "b")])
+    assert len(fake.requests) == 1
+    assert waits == []
 
 
 def test_nobody_there_is_said(fake: Fake) -> None:
