@@ -29,7 +29,8 @@ from personalign.methods.shipped import parse_run_recipe, recipe_text, shipped_r
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = sorted([README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+OTHER_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")
+PAGES = sorted([README, *(ROOT / name for name in OTHER_PAGES), *(ROOT / "docs").glob("*.md")])
 RECIPES_PAGE = ROOT / "docs" / "recipes.md"
 PAGE_NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 

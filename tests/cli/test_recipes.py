@@ -44,6 +44,45 @@ def test_list_names_every_recipe_what_it_needs_and_whether_it_was_measured() -> 
     assert "dailydialog_valid" in rows["pal-personachat-small"]["needs"]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "files"),
+    [
+        ("quickstart", []),
+        (
+            "pal-personachat-small",
+            [
+                "convai2_train_part",
+                "convai2_valid",
+                "convai2_candidates_sample",
+                "dailydialog_valid",
+                "dailydialog_test",
+                "persona_entailed_pairs",
+            ],
+        ),
+        ("pal-xpersona-zh-small", ["xpersona_zh_valid", "xpersona_zh_test"]),
+        ("backbone-xpersona-zh", ["xpersona_zh_valid", "xpersona_zh_test"]),
+        ("personalign-mini", ["synthetic_persona_chat_valid", "msc_valid_sessions"]),
+        (
+            "idl-personachat-small",
+            [
+                "convai2_wild_bot_human",
+                "convai2_candidates_sample",
+                "convai2_train_part",
+                "synthetic_persona_chat_valid",
+                "cornell_movie_sample",
+                "msc_valid_sessions",
+                "dailydialog_valid",
+                "dailydialog_test",
+            ],
+        ),
+    ],
+)
+def test_a_recipe_needs_the_files_that_it_names_and_nothing_else(recipe: str, files: list[str]) -> None:
+    rows = {row["name"]: row for row in last_json(personalign("recipes", "list", "--json"))["recipes"]}
+    needs = rows[recipe]["needs"].split("; ")[0]
+    assert needs == (f"data files {', '.join(files)}" if files else "nothing")
+
+
 def test_show_prints_the_file_as_it_is() -> None:
     result = personalign("recipes", "show", "pal-gpt2")
     assert result.exit_code == 0

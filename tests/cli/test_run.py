@@ -375,6 +375,27 @@ def test_ctrl_c_outside_training_says_how_to_go_on(tmp_path: Path, monkeypatch: 
     assert re.fullmatch(rf"  (\S*/)?personalign {re.escape(arguments)}", command)
 
 
+@pytest.mark.parametrize(
+    ("options", "name"), [([], "quickstart"), (["--from-scratch"], "quickstart-scratch")]
+)
+def test_either_quickstart_has_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], name: str
+) -> None:
+    """The one that `personalign run` would use, so that neither replaces the other's model."""
+
+    def stopped(*arguments: Any, **rest: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pal_module, "label_parts", stopped)
+    monkeypatch.chdir(tmp_path)
+    result = personalign("quickstart", *options, "--set", "data.synthetic.train=4")
+    assert result.exit_code == 130
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [name]
+    assert result.stderr.splitlines()[-1].endswith(
+        " ".join(["quickstart", *options, "--set data.synthetic.train=4 --resume"])
+    )
+
+
 def test_a_folder_that_another_process_runs_in_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()

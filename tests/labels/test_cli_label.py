@@ -1,12 +1,15 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from personalign._server import Server
 from personalign.cli.label import label
-from personalign.data.formats import read_dialogues
+from personalign.data.formats import read_dialogues, write_dialogues
+from personalign.data.synthetic import generate
 from personalign.errors import PersonalignError
 
 APP = typer.Typer()
@@ -85,6 +88,46 @@ def test_mistakes_are_explained(dialogues: Path, arguments: list[str], message: 
     outcome = RUNNER.invoke(APP, [str(dialogues), *arguments])
     assert isinstance(outcome.exception, PersonalignError)
     assert message in str(outcome.exception)
+
+
+def test_a_language_model_labels_and_is_not_asked_again(
+    dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answer(_: Server, path: str, request: Any, **__: Any) -> Any:
+        asked.append(request["messages"][1]["content"])
+        rating = 5 if "my dog" in asked[-1] and "have a dog" in asked[-1] else 3
+        return {"choices": [{"message": {"content": f'{{"rating": {rating}}}'}}]}
+
+    monkeypatch.setattr(Server, "_send", answer)
+    monkeypatch.setenv("OPENAI_API_KEY", "made up")
+    monkeypatch.setenv("PERSONALIGN_CACHE", str(tmp_path / "cache"))
+    for name, requests in (("first.jsonl", 7), ("second.jsonl", 0)):
+        asked.clear()
+        out = tmp_path / name
+        outcome = RUNNER.invoke(APP, [str(dialogues), str(out), "--method", "nli", "--judge", "llm:small"])
+        assert outcome.exit_code == 0, outcome.output
+        assert [dialogue.relevant for dialogue in read_dialogues(out)] == [((1,), ()), ((), ())]
+        assert len(asked) == requests
+
+
+def test_the_oracle_labels_the_synthetic_corpus_as_it_was_made(dialogues: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made.jsonl"
+    write_dialogues(made, generate("en", seed=1, people={"align": 4}, exchanges=4).align)
+    arguments = ["--check", "--method", "nli", "--judge", "oracle"]
+    outcome = RUNNER.invoke(APP, [str(made), *arguments, "--json"])
+    assert outcome.exit_code == 0, outcome.output
+    assert json.loads(outcome.stdout.splitlines()[-1])["agreement"]["accuracy"] == 1.0
+    outcome = RUNNER.invoke(APP, [str(dialogues), *arguments])
+    assert "the oracle knows the lines of the synthetic corpus alone" in str(outcome.exception)
+
+
+def test_a_judge_is_found_in_the_folder_of_judges(dialogues: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PERSONALIGN_JUDGES", raising=False)
+    outcome = RUNNER.invoke(APP, [str(dialogues), "--check", "--method", "nli", "--judge", "mine"])
+    assert "there is no judge 'mine'" in str(outcome.exception)
+    assert "PERSONALIGN_JUDGES" in str(outcome.exception)
 
 
 def test_a_file_without_labels_cannot_be_checked(dialogues: Path, tmp_path: Path) -> None:

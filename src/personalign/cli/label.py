@@ -40,7 +40,12 @@ def label(
         float | None,
         typer.Option(help="Lines scoring at least so much are relevant; default: the method's own."),
     ] = None,
-    judge: Annotated[str | None, typer.Option(help="For nli: folder or hub id of a judge.")] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="For nli: folder or hub id of a judge, `oracle` for the synthetic corpus, or llm:MODEL."
+        ),
+    ] = None,
     encoder: Annotated[
         str | None, typer.Option(help="For cosine methods: folder or hub id; default: the offline MiniLM.")
     ] = None,
@@ -83,7 +88,13 @@ def label(
         typer.echo(f"{labelled:,} of the dialogues have labels, which {out} gets anew", err=True)
     with counting("judging") as report:
         labeller = _labeller(
-            method, threshold=threshold, judge=judge, encoder=encoder, language=language, progress=report
+            method,
+            threshold=threshold,
+            judge=judge,
+            encoder=encoder,
+            language=language,
+            lines=[line for dialogue in dialogues for line in dialogue.persona],
+            progress=report,
         )
         labels = labeller.label(dialogues)
     turns = [lines for dialogue in labels for lines in dialogue]
@@ -120,6 +131,7 @@ def _labeller(
     judge: str | None,
     encoder: str | None,
     language: Literal["en", "zh"],
+    lines: Sequence[str],
     progress: "Progress",
 ) -> "Labeller":
     from personalign.labels.labeller import CosineIdfLabeller, CosineLabeller, IdfOverlapLabeller, NliLabeller
@@ -132,9 +144,11 @@ def _labeller(
             raise PersonalignError(
                 "--method nli needs --judge: a folder made by `personalign judge train`, or a hub id"
             )
-        from personalign.evaluation.nli_judge import load_judge
+        from personalign.methods.judges import check_knows, open_judge, with_cache
 
-        labeller = NliLabeller(load_judge(judge, progress=progress))
+        opened = open_judge(judge, language=language, progress=progress)
+        check_knows(opened, lines)
+        labeller = NliLabeller(with_cache(opened))
     elif method == "idf":
         labeller = IdfOverlapLabeller(language=language)
     else:

@@ -20,7 +20,10 @@ _COUNTS = {4: "four", 5: "five"}
 
 
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/quickstart"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder; runs/quickstart by default, from scratch runs/quickstart-scratch."),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value: a.b=c. May be repeated.")
     ] = None,
@@ -32,7 +35,7 @@ def quickstart(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
-    """Train and test PAL on a synthetic corpus: no network, no GPU, no data, about three minutes; from scratch five."""
+    """Train and test PAL on a synthetic corpus: no network, GPU or data; three minutes, from scratch three to five."""
     console = _output.message_console()
     steps = ["copy", *_STEPS] if from_scratch else _STEPS
     console.print(
@@ -46,7 +49,9 @@ def quickstart(
 
     _output.quieten()
     start = time.monotonic()
-    pal_run = PalRun(recipe, out, reporter=TerminalReporter(), resume=resume)
+    # A folder for each: the model of one would else be replaced by that of the other.
+    folder = out or Path("runs") / recipe.name
+    pal_run = PalRun(recipe, folder, reporter=TerminalReporter(), resume=resume)
     command = ["quickstart", *(["--from-scratch"] if from_scratch else [])]
     again = resuming(*command, out=out, set_=set_, json=json)
     records = execute(pal_run, until=None, again=again)

@@ -17,6 +17,11 @@ app = typer.Typer(
     add_completion=False,
 )
 
+# Of PAL's and IDL's recipes under `data.files`, of a backbone's under `data`.
+_FILE_KEYS = frozenset(
+    ["train", "test", "align", "pretrain", "pretrain_persona_pairs", "files", "persona_pairs", "tested"]
+)
+
 Name = Annotated[str, typer.Argument(help="Of a shipped recipe; `personalign recipes list` prints them.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
@@ -51,12 +56,7 @@ def list_recipes(json: Json = False) -> None:
 def _needs(values: dict[str, Any]) -> str:
     """What must be there before a recipe can run."""
     needs = []
-    # Of a backbone's recipe a list of files, else each under what it is for.
-    files = values["data"].get("files", {})
-    named = files.values() if isinstance(files, dict) else files
-    keys = [key for value in named for key in (value if isinstance(value, list) else [value])]
-    data = [key for key in keys if isinstance(key, str)]
-    if data:
+    if data := _files_of(values["data"]):
         needs.append(f"data files {', '.join(data)}")
     if values["backbone"].get("name") not in (None, MINI):
         needs.append(f"the model {values['backbone']['name']}")
@@ -64,6 +64,19 @@ def _needs(values: dict[str, Any]) -> str:
     if judges:
         needs.append(f"judges {', '.join(judges)}")
     return "; ".join(needs) or "nothing"
+
+
+def _files_of(data: dict[str, Any]) -> list[str]:
+    """Every file that a recipe names, once, in the recipe's order."""
+    files = data.get("files", {})
+    section = files if isinstance(files, dict) else data
+    named: list[str] = []
+    for key, value in section.items():
+        if key in _FILE_KEYS and value is not None:
+            # Several groups of people are tested, each in a section with a file.
+            given = [people["file"] for people in value.values()] if isinstance(value, dict) else value
+            named += [given] if isinstance(given, str) else given
+    return list(dict.fromkeys(named))
 
 
 @app.command("show")

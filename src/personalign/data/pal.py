@@ -1,6 +1,6 @@
 """PAL's JSON: one `[persona, history, response, labels]` per reply, `[-1]` the label none.
 
-The format of the PAL release (Li et al. 2024) and of the labelled PERSONA-CHAT that it starts from. History
+The format of the PAL release (Li et al. 2025) and of the labelled PERSONA-CHAT that it starts from. History
 is a window of utterances that alternate, the last one the partner's. Consecutive tuples of one dialogue are
 joined again, so that each utterance is read once and a dialogue makes one tree.
 """

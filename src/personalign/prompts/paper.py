@@ -1,4 +1,4 @@
-"""The template `paper`: PAL's three separate prompts (Select, Generate, No-persona; paper, section 2.1.2).
+"""The template `paper`: PAL's three separate prompts (Select and Generate: paper, section 2.1.2; No-persona: 2.2.1).
 
 The structure is PAL's, the wording is ours. The prompts share no beginning, so trees save little here; the
 template is for comparison with published numbers. On a model with a chat template each prompt is one user
