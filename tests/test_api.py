@@ -110,6 +110,34 @@ def test_what_cannot_be_scored_is_refused(model: Model, arguments: dict[str, Any
         personalign.score(model, **given)
 
 
+def test_who_learnt_from_sessions_is_told_them_and_highlights_nothing(model: Model) -> None:
+    past = Dialogue("past", (), (Turn("user", "do you work ?"), Turn("assistant", "yes i work .")))
+    learnt = replace(model, sessions=(past,), selection=replace(model.selection, strategy="unselected"))
+    told = Dialogue("told", (), (*past.messages, *DIALOGUE.messages))
+    prompt = model.prompter.reply(told, len(told.messages), line=UNSELECTED)
+    [scored] = personalign.score(learnt, [], MESSAGES, ["no ."])
+    alone = one_by_one(model, prompt, model.prompter.reply_target("no ."))
+    assert scored.token_log_probs == pytest.approx(alone, abs=1e-4)
+    answer = personalign.reply(learnt, [], MESSAGES)
+    assert answer.choice is None
+    assert answer.text == personalign.reply(model, [], list(told.messages), strategy="unselected").text
+    # A persona that is given stands in for them.
+    given = personalign.score(learnt, PERSONA, MESSAGES, ["no ."])
+    assert given == personalign.score(model, PERSONA, MESSAGES, ["no ."])
+    with pytest.raises(PersonalignError, match="learnt from sessions and has no lines to choose from"):
+        personalign.select(learnt, PERSONA, MESSAGES)
+
+
+def test_chance_is_another_in_every_conversation_and_the_same_in_one(model: Model) -> None:
+    talks = [[{"role": "user", "content": f"{'yes ' * number}?"}] for number in range(1, 13)]
+    drawn = [
+        [personalign.reply(model, PERSONA, talk, strategy="random").choice for talk in talks]
+        for _ in range(2)
+    ]
+    assert drawn[0] == drawn[1]
+    assert len({choice.line for choice in drawn[0] if choice is not None}) > 1
+
+
 def test_no_candidates_have_no_scores(model: Model) -> None:
     assert personalign.score(model, PERSONA, MESSAGES, []) == []
 

@@ -10,6 +10,8 @@ Conversations are lists of messages, each a `Turn` or a mapping with `role` ("us
 asked for is always the assistant's next turn. Input that cannot work raises `PersonalignError`.
 """
 
+import hashlib
+import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,12 +21,14 @@ from typing import Any
 
 from personalign.cli.reporter import TerminalReporter
 from personalign.data.dialogue import Dialogue, Turn
-from personalign.data.faults import error_of
+from personalign.data.faults import error_of, kind
 from personalign.data.native import parse_row
+from personalign.data.text import half_character
 from personalign.decoding.chat import ChatSession, Reply, next_turn
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.selection import Choice, Strategy
 from personalign.errors import PersonalignError
+from personalign.methods.idl import remember
 from personalign.methods.opening import Model, open_model
 from personalign.methods.runs import make_run
 from personalign.methods.shipped import load_run_recipe
@@ -86,9 +90,14 @@ def score(
 
     Raises PersonalignError for a conversation or a line that is not right, and for input that is too long.
     """
-    dialogue = _dialogue(persona, messages)
+    dialogue = _told(model, _dialogue(persona, messages))
     if not isinstance(candidates, Sequence) or isinstance(candidates, str):
         raise PersonalignError(f"candidates: is {candidates!r}; write a list of replies")
+    for index, text in enumerate(candidates):
+        if not isinstance(text, str):
+            raise PersonalignError(f"candidates[{index}]: is {kind(text)}; write a reply")
+        if half := half_character(text):
+            raise PersonalignError(f"candidates[{index}]: {half}; write whole characters")
     if isinstance(line, int) and not 0 <= line < len(dialogue.persona):
         raise PersonalignError(
             f"line: {line} is outside the persona's {len(dialogue.persona)} lines; count from 0"
@@ -110,8 +119,13 @@ def select(model: Model, persona: Sequence[str], messages: Sequence[Message]) ->
     `line` of the result is an index into `persona`, None for "no line matters"; `probabilities` [lines + 1] are those of
     every line, then of none.
 
-    Raises PersonalignError for a conversation that is not right or too long.
+    Raises PersonalignError for a conversation that is not right or too long, and for a model that learnt from sessions,
+    which never chose a line.
     """
+    if model.selection.strategy == "unselected":
+        raise PersonalignError(
+            f"select: {model.source} learnt from sessions and has no lines to choose from; `reply` answers for it"
+        )
     choice = _session(model, "predicted").select(_dialogue(persona, messages))
     assert choice is not None
     return choice
@@ -122,21 +136,24 @@ def reply(
     persona: Sequence[str],
     messages: Sequence[Message],
     *,
-    strategy: Strategy = "predicted",
+    strategy: Strategy | None = None,
     decoding: DecodingSettings | None = None,
     on_text: Callable[[str], None] | None = None,
 ) -> Reply:
     """Select a line, then say what the person says next.
 
-    - `strategy`: `predicted`, `random`, or `unselected` to show the persona and highlight nothing.
+    - `persona`: empty for a model that learnt one person from sessions (`personalign learn`), which is then told them.
+    - `strategy`: `predicted`, `random`, or `unselected` to show the persona and highlight nothing; by default
+      `predicted`, or `unselected` for a model that learnt from sessions.
     - `decoding`: the model's own unless given; `dataclasses.replace(model.decoding, ...)` changes parts of it.
     - `on_text`: called with the pieces of the reply as they come.
 
     Raises PersonalignError for a conversation that is not right or too long.
     """
+    strategy = model.selection.strategy if strategy is None else strategy
     if strategy not in ("predicted", "random", "unselected"):
         raise PersonalignError(f"strategy: is {strategy!r}; write predicted, random or unselected")
-    dialogue = _dialogue(persona, messages)
+    dialogue = _told(model, _dialogue(persona, messages))
     session = _session(model, strategy)
     return session.reply(dialogue, session.select(dialogue), decoding=decoding, on_text=on_text)
 
@@ -201,7 +218,16 @@ def _dialogue(persona: Sequence[str], messages: Sequence[Message]) -> Dialogue:
     )
     if dialogue is None:
         raise error_of(faults)
-    return dialogue
+    # What is drawn at random goes by the id: other conversations draw otherwise, the same one again the same.
+    said = json.dumps([dialogue.persona, [(turn.role, turn.content) for turn in dialogue.messages]])
+    return replace(dialogue, id=hashlib.sha256(said.encode()).hexdigest()[:16])
+
+
+def _told(model: Model, dialogue: Dialogue) -> Dialogue:
+    """Behind the sessions that came with the model, unless a persona is given, which stands in for them."""
+    if dialogue.persona or not model.sessions:
+        return dialogue
+    return remember(dialogue, model.sessions).dialogue
 
 
 def _row(message: Message) -> Any:

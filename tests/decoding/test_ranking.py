@@ -1,5 +1,6 @@
 """Ranking candidates on one tree: the scores of every candidate run alone."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -14,11 +15,11 @@ from tests.decoding.small_models import (
 
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.decoding.generation import DecodingSettings
-from personalign.decoding.ranking import Ranking, rank_candidates
+from personalign.decoding.ranking import TOO_LONG, Ranking, rank_candidates
 from personalign.decoding.respond import Selection, respond
 from personalign.errors import PersonalignError
 from personalign.models import LoadedModel
-from personalign.prompts import UNSELECTED, Prompter
+from personalign.prompts import UNSELECTED, Prompter, PromptSettings
 
 
 def with_candidates(dialogue: Dialogue) -> Dialogue:
@@ -94,3 +95,39 @@ def test_without_candidates_there_is_nothing_to_rank() -> None:
     dialogue = Dialogue("x", (), (Turn("user", "a"), Turn("assistant", "b")))
     with pytest.raises(PersonalignError, match="add the field 'candidates'"):
         rank_candidates(loaded, prompter_of(loaded), [dialogue], selection=Selection("unselected"))
+
+
+def test_turns_that_are_too_long_are_left_out_and_counted() -> None:
+    loaded = loaded_model(PACKED_KINDS[0])
+    dialogues = [with_candidates(dialogue) for dialogue in made_dialogues()]
+    whole = rank_candidates(loaded, prompter_of(loaded), dialogues, selection=Selection("unselected"))
+    first = whole[0]
+    dialogue = dialogues[0]
+    assert first.dialogue == dialogue.id
+    prompt = prompter_of(loaded).reply(dialogue, first.turn, line=UNSELECTED)
+    longest = max(
+        len(prompter_of(loaded).reply(item, ranking.turn, line=UNSELECTED))
+        for ranking in whole
+        for item in dialogues
+        if item.id == ranking.dialogue
+    )
+    words = " ".join(["hello"] * (longest + 20 - len(prompt)))
+    lists = list(dialogue.candidates or ())
+    lists[0] = (words, *lists[0])
+    dropped = Counter[str]()
+    limited = replace(loaded, plan=replace(loaded.plan, longest=longest + 12))
+    found = rank_candidates(
+        limited,
+        prompter_of(loaded),
+        [replace(dialogue, candidates=tuple(lists)), *dialogues[1:]],
+        selection=Selection("unselected"),
+        dropped=dropped,
+    )
+    assert dropped == {TOO_LONG: 1}
+    assert [item.turn for item in found] == [item.turn for item in whole[1:]]
+    for one, other in zip(found, whole[1:], strict=True):
+        assert one.scores == pytest.approx(other.scores, abs=1e-4)
+    narrow = Prompter(loaded.tokenizer, PromptSettings(max_tokens=16, reserve=8))
+    counted = Counter[str]()
+    with pytest.raises(PersonalignError, match="every turn is too long for this model, with prompts of 8"):
+        rank_candidates(loaded, narrow, dialogues, selection=Selection("unselected"), dropped=counted)

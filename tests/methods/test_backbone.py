@@ -1,10 +1,14 @@
 """The copy warm-up: its exercise, and that it is learnt."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from tests.methods.made_runs import tiny_model, tokenizer
 
+from personalign.errors import PersonalignError
 from personalign.methods.backbone import CopyWarmup, _copy_rows, copy_warmup
+from personalign.models import build_backbone
 
 
 def test_every_line_comes_back_in_each_copy() -> None:
@@ -53,3 +57,30 @@ def test_the_warmup_teaches_and_is_reproducible() -> None:
 
     assert accuracy(60) > accuracy(10) + 0.05
     assert accuracy(10) == pytest.approx(accuracy(10), abs=0)
+
+
+def test_the_warmup_keeps_within_the_models_positions() -> None:
+    def model(positions: int) -> Any:
+        return build_backbone(
+            "gpt2",
+            vocab_size=30,
+            width=16,
+            layers=1,
+            heads=2,
+            max_positions=positions,
+            bos_id=0,
+            eos_id=1,
+            pad_id=2,
+            seed=1,
+        )
+
+    settings = CopyWarmup(max_steps=3)
+    seen: list[int] = []
+    small = model(100)
+    small.register_forward_pre_hook(
+        lambda _, arguments, named: seen.append(int(named["position_ids"].max())), with_kwargs=True
+    )
+    assert copy_warmup(small, settings, token_ids=range(4, 20), seed=1).steps == 3
+    assert 80 < max(seen) < 100
+    with pytest.raises(PersonalignError, match="its rows have 75 tokens, but the model takes 74; raise"):
+        copy_warmup(model(74), settings, token_ids=range(4, 20), seed=1)

@@ -304,6 +304,19 @@ def test_the_report_shows_numbers_of_sessions_and_attention(finished: Any, tmp_p
     assert "of the 100 tokens most attended to" in (run.folder / "table.md").read_text(encoding="utf-8")
 
 
+def test_attention_is_not_looked_at_where_layers_see_windows(
+    finished: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "made"
+    shutil.copytree(finished[0].folder, folder)
+    run = IdlRun(recipe(), folder, reporter=(said := SilentReporter()))
+    opened = run._models.open("stage2")
+    windowed = replace(opened, plan=replace(opened.plan, window=5))
+    monkeypatch.setattr(run._models, "open", lambda stage: windowed)
+    assert run._attention() == {}
+    assert any("Attention is not looked at" in text for text in said.said)
+
+
 def test_the_published_model_opens(finished: Any) -> None:
     run, _, _ = finished
     model = open_model(run.folder)

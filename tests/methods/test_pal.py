@@ -189,6 +189,15 @@ def test_empty_and_equal_rejected_replies_are_dropped_and_counted() -> None:
     assert dropped.counts == {"rejected reply equals gold": 1, "empty rejected reply": 1}
 
 
+def test_replies_that_are_the_same_tokens_are_equal() -> None:
+    """As those that differ in capitals alone are to a tokenizer that knows none."""
+    made, dropped = prompter(), pal.Dropped()
+    told = made.reply_target
+    made.reply_target = lambda text: told(text.lower())  # type: ignore[method-assign]
+    pal.alignment_pairs([baker()], [["Yes i have a Dog .", "tea .", "tea ."]], made, dropped=dropped)
+    assert dropped.counts == {"rejected reply equals gold": 1}
+
+
 def test_only_labelled_keeps_turns_that_need_a_line() -> None:
     dropped = pal.Dropped()
     examples = pal.alignment_pairs(

@@ -127,6 +127,25 @@ def test_dialogues_that_teach_nothing_are_counted(tmp_path: Path) -> None:
     assert dropped == {"without a reply": 1, "longer than max_tokens": 1}
 
 
+def test_rows_longer_than_prompts_may_be_are_dropped_and_counted() -> None:
+    """They would end the training in the middle of an epoch, where the model takes no more."""
+    long = " ".join(["dog"] * 60)
+    talks = [
+        replace(baker(f"d{at}"), persona=(f"{'i like tea ' * at}.", long if at > 3 else "tea ."))
+        for at in range(6)
+    ]
+    talks.append(replace(baker("wordy"), messages=(Turn("user", "hello ."), Turn("assistant", long))))
+    short, dropped = prompter(max_tokens=70, reserve=10), Counter[str]()
+    stage = PretrainStage(copy_every=1, learning_rate=0.01)
+    found = pretraining_examples(talks, short, stage, seed=1, dropped=dropped)
+    assert all(len(path) <= 70 for example in found for path in example.paths)
+    assert "wordy" not in {example.dialogue for example in found}
+    assert dropped["target longer than the room for it"] == 1
+    copies = sum(example.dialogue.startswith("copy-") for example in found)
+    assert copies + dropped["copies longer than max_tokens"] == len(found) - copies
+    assert dropped["copies longer than max_tokens"]
+
+
 def test_pretraining_learns_the_text(tmp_path: Path) -> None:
     record, _ = trained(
         tmp_path,

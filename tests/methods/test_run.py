@@ -17,11 +17,12 @@ from personalign.decoding.selection import choose
 from personalign.errors import PersonalignError
 from personalign.methods import pal
 from personalign.methods.dry_run import estimate
-from personalign.methods.lineup import final_stage
+from personalign.methods.lineup import compared_systems, final_stage
 from personalign.methods.models import ModelStore
 from personalign.methods.opening import open_model
 from personalign.methods.reporting import open_run
 from personalign.methods.run import PalRun
+from personalign.methods.selecting import labelled_share_of_none
 from personalign.methods.shipped import load_recipe, load_run_recipe
 from personalign.methods.trained_selector import TrainedScorer
 
@@ -364,6 +365,29 @@ def test_a_turn_that_no_reply_fits_is_refused_before_training(sources: Path, tmp
     ):
         pal_run.run()
     assert {path.name for path in (tmp_path / "run" / "steps").iterdir()} == {"data.json"}
+
+
+def test_prompts_longer_than_the_model_takes_are_refused_before_training(
+    sources: Path, tmp_path: Path
+) -> None:
+    made = recipe(sources, "prompts.max_tokens=600")
+    with pytest.raises(PersonalignError, match=r"prompts\.max_tokens is 600, but the model takes 512 tokens"):
+        PalRun(made, tmp_path, reporter=SilentReporter()).run(until="backbone")
+    with pytest.raises(PersonalignError, match=r"prompts\.max_tokens is 600, but the model takes 512 tokens"):
+        estimate(made, reporter=SilentReporter())
+
+
+def test_chance_chooses_none_at_the_rate_of_the_turns_that_have_lines(
+    finished: tuple[PalRun, dict[str, Any]],
+) -> None:
+    run = PalRun(finished[0].recipe, finished[0].folder, reporter=SilentReporter())
+    stop = run.parts()["stop"]
+    [random] = [item for item in compared_systems(run.recipe) if item.strategy == "random"]
+    share = run._selection(random, tiny_model())[0].share_of_none
+    nobody = [replace(item, persona=(), relevant=tuple(() for _ in item.reply_indices())) for item in stop]
+    run._parts = run.parts() | {"stop": [*stop, *nobody]}
+    assert run._selection(random, tiny_model())[0].share_of_none == share
+    assert labelled_share_of_none(run.parts()["stop"]) == pytest.approx((1 + share) / 2)
 
 
 @pytest.mark.parametrize("method", ["nli", "cosine"])

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +238,32 @@ def test_tables_show_every_metric_under_its_name(tmp_path: Path) -> None:
     for block in table.split("\n\n"):
         lines = [line for line in block.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) <= 1
+
+
+def test_a_gold_reply_beyond_what_the_model_takes_is_scored_as_far_as_it_goes() -> None:
+    """It comes after all decoding, which one long reply must not throw away."""
+    loaded, dialogue = tiny_model(), baker()
+    system = System("plain", "Plain", "stage1", "unselected")
+
+    def answered(longest: int | None) -> list[dict[str, Any]]:
+        limited = replace(loaded, plan=replace(loaded.plan, longest=longest))
+        return predict(
+            system,
+            limited,
+            prompter(),
+            [dialogue],
+            selection=Selection("unselected"),
+            decoding=DecodingSettings(max_new_tokens=2),
+            budget=1000,
+        )
+
+    prompt = prompter().reply(dialogue, 5, line=UNSELECTED)
+    target = prompter().reply_target(dialogue.messages[5].content)
+    whole, cut = answered(None), answered(len(prompt) + 3)
+    assert [row["gold_tokens"] for row in whole][-1] == len(target) > 3
+    assert cut[-1]["gold_tokens"] == 3
+    with torch.no_grad():
+        logits = loaded.model(torch.tensor([[*prompt, *target]])).logits[0].log_softmax(-1)
+    first = [float(logits[len(prompt) - 1 + at, token]) for at, token in enumerate(target[:3])]
+    assert cut[-1]["gold_nll"] == pytest.approx(-sum(first), abs=1e-4)
+    assert cut[:-1] == whole[:-1]

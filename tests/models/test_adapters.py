@@ -19,6 +19,7 @@ from personalign.models import (
     lora_parameter_groups,
     merge_adapter,
     save_adapter,
+    with_lora,
     word_tokenizer,
 )
 from personalign.trees import DialogueTree, pack, score, token_log_probs
@@ -211,3 +212,14 @@ def test_adapters_are_not_stacked_nor_saved_where_there_are_none(tmp_path: Path)
         save_adapter(loaded, tmp_path / "out")
     with pytest.raises(PersonalignError, match="has adapters already"):
         add_lora(add_lora(loaded, LoraSettings(), seed=0), LoraSettings(), seed=0)
+
+
+def test_adapters_that_are_there_are_gone_on_with_or_refused(tmp_path: Path) -> None:
+    loaded = add_lora(load_model(saved_backbone("llama", tmp_path), device="cpu"), LoraSettings(r=2), seed=0)
+    assert with_lora(loaded, LoraSettings(r=2), seed=0) is loaded
+    with pytest.raises(
+        PersonalignError, match=r"adapters already, with r 2, alpha 32, which .* \(personalign merge\)"
+    ):
+        with_lora(loaded, LoraSettings(r=4, alpha=8), seed=0)
+    with pytest.raises(PersonalignError, match=r"with targets \['q_proj', 'v_proj'\]"):
+        with_lora(loaded, LoraSettings(r=2, targets=("q_proj",)), seed=0)

@@ -15,6 +15,7 @@ from transformers import (
     Gemma3TextConfig,
     GPT2Config,
     GPTNeoConfig,
+    GptOssConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MambaConfig,
@@ -59,6 +60,9 @@ CONFIGURATIONS: dict[str, Any] = {
     ),
     "mistral": lambda: MistralConfig(**COMMON, sliding_window=WINDOW),
     "mixtral": lambda: MixtralConfig(**COMMON, num_local_experts=4),
+    "gpt-oss": lambda: GptOssConfig(
+        **COMMON, head_dim=8, num_local_experts=4, num_experts_per_tok=2, sliding_window=WINDOW
+    ),
     "bloom": lambda: BloomConfig(**SMALL, n_layer=2, n_head=4),
     "gpt-neo": lambda: GPTNeoConfig(
         **SMALL,

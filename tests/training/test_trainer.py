@@ -330,6 +330,15 @@ def test_the_best_weights_are_put_back(tmp_path: Path) -> None:
     assert_identical(weights, until_four)
 
 
+def test_the_last_step_is_evaluated_too(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, max_steps=6, evaluate_every=4)
+    result, weights = train(tmp_path / "best", settings=settings, validate=scripted([0.1, 0.2]))
+    assert result.best_step == 6
+    assert_identical(weights, train(tmp_path / "six", settings=replace(SETTINGS, max_steps=6))[1])
+    never = replace(SETTINGS, max_steps=3, evaluate_every=10)
+    assert train(tmp_path / "never", settings=never, validate=scripted([0.1]))[0].best_step == 3
+
+
 def test_patience_ends_a_stage(tmp_path: Path) -> None:
     settings = replace(SETTINGS, evaluate_every=1, patience=2)
     result, _ = train(tmp_path, settings=settings, validate=scripted([0.2, 0.1, 0.3, 0.3, 0.1, 9.0]))

@@ -50,7 +50,7 @@ def chat(
     selection: Annotated[
         SelectionName | None,
         typer.Option(
-            help="Who chooses the line: the model, chance, or nobody. Nobody where sessions are told, else the model."
+            help="Who chooses the line: the model, chance, or nobody, as for a model that learnt from sessions."
         ),
     ] = None,
     strategy: Annotated[
@@ -86,7 +86,7 @@ def chat(
     _check_room(model, changes.get("max_new_tokens", model.decoding.max_new_tokens))
     # A persona that is given stands in for the sessions that came with the model.
     told = () if lines else _told(model, past)
-    chosen = selection or (SelectionName.unselected if told else SelectionName.predicted)
+    chosen = selection or (SelectionName.unselected if told else SelectionName(model.selection.strategy))
     session = ChatSession(
         model.loaded,
         model.prompter,

@@ -1,5 +1,6 @@
 """`personalign rank`: where a model ranks the true reply among candidates."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,6 +51,7 @@ def rank(
     dialogues = read_dialogues(data, format=format)
     quieten()
     model = open_model(source, device=device)
+    dropped = Counter[str]()
     with counting("ranking") as report:
         rankings = rank_candidates(
             model.loaded,
@@ -58,6 +60,7 @@ def rank(
             selection=model.selection,
             budget=budget,
             progress=report,
+            dropped=dropped,
         )
     ranks = [ranking.rank for ranking in rankings]
     groups = [ranking.dialogue for ranking in rankings]
@@ -69,10 +72,13 @@ def rank(
     sizes = sorted({len(ranking.scores) for ranking in rankings})
     shown = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     console.print(f"{len(rankings):,} turns of {len(set(groups)):,} dialogues, {shown} candidates each")
-    print_remarks([_remark_on_candidates(rankings), _remark_on_words(model.loaded.tokenizer, dialogues)])
+    remarks = [f"{count:,} {reason}" for reason, count in dropped.items()]
+    print_remarks(
+        [*remarks, _remark_on_candidates(rankings), _remark_on_words(model.loaded.tokenizer, dialogues)]
+    )
     for name, found in figures.items():
         console.print(f"{name:<8}{with_interval(found.as_dict())}", markup=False)
-    result: dict[str, Any] = {"turns": len(rankings), "candidates": sizes}
+    result: dict[str, Any] = {"turns": len(rankings), "candidates": sizes, "dropped": dict(dropped)}
     result |= {name: found.as_dict() for name, found in figures.items()}
     if out is not None:
         write_jsonl(out, map(_row, rankings))

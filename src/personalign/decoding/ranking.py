@@ -1,11 +1,11 @@
 """Rank the candidate replies of many dialogues: every candidate of every turn is a branch of its dialogue's tree."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from personalign.data.dialogue import Dialogue
 from personalign.decoding.respond import Selection, choose_lines, selection_scores
@@ -13,8 +13,11 @@ from personalign.decoding.selection import Choice, choose
 from personalign.errors import PersonalignError
 from personalign.models import LoadedModel, autocast
 from personalign.prompts import UNSELECTED, Prompter
-from personalign.trees import DialogueTree, batch_of, batches_under, token_log_probs
+from personalign.trees import DialogueTree, batches_under, score
 from personalign.trees.splitting import split
+
+TOO_LONG = "turns left out, whose prompt or candidates are too long"
+TRIMMED = "turns lose their oldest messages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +52,40 @@ def rank_candidates(
     selection: Selection,
     budget: int = 8192,
     progress: Callable[[int, int], None] | None = None,
+    dropped: Counter[str] | None = None,
 ) -> list[Ranking]:
     """Score the candidates of every turn that has some, each under the prompt of the line that is selected for the turn.
 
     A dialogue's persona and history are computed once for all its turns and candidates. `budget`: tokens of one forward
-    pass; larger trees are split. Results are in the order of dialogues and turns.
+    pass; larger trees are split. Results are in the order of dialogues and turns. Turns whose prompt or candidates are
+    too long are left out; `dropped` counts these, and those that lose their oldest messages.
 
-    Raises PersonalignError where no turn has candidates.
+    Raises PersonalignError where no turn has candidates, and where none is left.
     """
-    turns = [_turns_with_candidates(dialogue) for dialogue in dialogues]
-    if not any(turns):
+    having = [_turns_with_candidates(dialogue) for dialogue in dialogues]
+    if not any(having):
         raise PersonalignError("no turn of these dialogues has candidates; add the field 'candidates'")
+    counts = Counter[str]() if dropped is None else dropped
+    turns = [
+        [turn for turn in at if _has_room(prompter, dialogue, turn, counts)]
+        for dialogue, at in zip(dialogues, having, strict=True)
+    ]
     choices = _choices(loaded, prompter, dialogues, turns, selection=selection, budget=budget)
+    fitting = [
+        [
+            (turn, choice)
+            for turn, choice in zip(at, chosen, strict=True)
+            if _fits(loaded, prompter, dialogue, turn, choice, counts)
+        ]
+        for dialogue, at, chosen in zip(dialogues, turns, choices, strict=True)
+    ]
+    if not any(fitting):
+        raise PersonalignError(
+            f"every turn is too long for this model, with prompts of {prompter.settings.budget} tokens; shorten "
+            "personas, messages or candidates"
+        )
+    turns = [[turn for turn, _ in kept] for kept in fitting]
+    choices = [[choice for _, choice in kept] for kept in fitting]
     parts: list[tuple[int, DialogueTree]] = []
     for number, (dialogue, at, chosen) in enumerate(zip(dialogues, turns, choices, strict=True)):
         if at:
@@ -80,6 +105,33 @@ def rank_candidates(
             gold = candidates.index(dialogue.messages[turn].content)
             rankings.append(Ranking(dialogue.id, turn, candidates, tuple(found[turn]), gold, choice))
     return rankings
+
+
+def _has_room(prompter: Prompter, dialogue: Dialogue, turn: int, dropped: Counter[str]) -> bool:
+    window = prompter.window(dialogue, turn)
+    if not window.fits:
+        dropped[TOO_LONG] += 1
+    elif window.trimmed:
+        dropped[TRIMMED] += 1
+    return window.fits
+
+
+def _fits(
+    loaded: LoadedModel,
+    prompter: Prompter,
+    dialogue: Dialogue,
+    turn: int,
+    choice: Choice | None,
+    dropped: Counter[str],
+) -> bool:
+    if loaded.plan.longest is None:
+        return True
+    prompt = prompter.reply(dialogue, turn, line=UNSELECTED if choice is None else choice.line)
+    room = loaded.plan.longest - len(prompt)
+    fits = all(len(prompter.reply_target(text)) <= room for text in _candidates(dialogue, turn))
+    if not fits:
+        dropped[TOO_LONG] += 1
+    return fits
 
 
 def _turns_with_candidates(dialogue: Dialogue) -> list[int]:
@@ -104,12 +156,13 @@ def _choices(
 ) -> list[list[Choice | None]]:
     if selection.strategy != "predicted":
         return choose_lines(loaded, None, prompter, dialogues, turns, selection=selection)
+    of_dialogue = {id(dialogue): at for dialogue, at in zip(dialogues, turns, strict=True)}
     scores = selection_scores(
         loaded,
         prompter,
         dialogues,
         scorer=selection.scorer,
-        turns=_turns_with_candidates,
+        turns=lambda dialogue: of_dialogue[id(dialogue)],
         budget=budget,
     )
     return [[choose(item, none_bias=selection.none_bias) for item in row] for row in scores]
@@ -139,11 +192,9 @@ def _branch_scores(
     with torch.no_grad(), autocast(loaded.precision):
         for indices in batches_under(trees, length=len, budget=budget):
             held = [trees[index] for index in indices]
-            batch = batch_of(loaded.model, held, plan=loaded.plan)
-            sums: Tensor = batch.branch_sums(token_log_probs(loaded.model, batch, plan=loaded.plan))
-            left = iter(sums.tolist())
-            for index, tree in zip(indices, held, strict=True):
-                scores[index] = [next(left) for _ in tree.branches]
+            found = score(loaded.model, held, plan=loaded.plan, budget=budget)
+            for index, branches in zip(indices, found, strict=True):
+                scores[index] = [float(log_probs.sum()) for log_probs in branches]
             if progress is not None:
                 progress(len(scores), len(trees))
     return [scores[index] for index in range(len(trees))]

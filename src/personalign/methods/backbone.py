@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+
+from personalign.errors import PersonalignError
+from personalign.models.limits import longest_path
 
 Ids = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -51,6 +54,7 @@ def copy_warmup(
 ) -> CopyResult:
     """Train `model` in place to copy; `token_ids` are the tokens that lines are drawn from."""
     start = time.monotonic()
+    settings = _within(settings, longest_path(model.config))
     generator = np.random.default_rng((seed, 0xC0FFEE))
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(
@@ -83,6 +87,19 @@ def copy_warmup(
         if len(recent) == 10 and accuracy >= settings.accuracy:
             break
     return CopyResult(steps=step, accuracy=sum(recent) / len(recent), seconds=time.monotonic() - start)
+
+
+def _within(settings: CopyWarmup, longest: int | None) -> CopyWarmup:
+    """With gaps as wide as the model's positions allow."""
+    tokens = (1 + settings.copies) * settings.lines * settings.line_length
+    if longest is None or tokens + settings.copies * settings.gap <= longest:
+        return settings
+    if tokens > longest:
+        raise PersonalignError(
+            f"copying: its rows have {tokens} tokens, but the model takes {longest}; raise "
+            "backbone.scratch.max_positions, or leave stages.copying out"
+        )
+    return replace(settings, gap=(longest - tokens) // settings.copies)
 
 
 def _copy_rows(

@@ -27,10 +27,9 @@ from personalign.methods.stages import stage_examples, stage_trees, trained_stag
 from personalign.methods.steps import Reporter
 from personalign.models import LoadedModel, autocast, plain_tokens
 from personalign.prompts import Prompter
-from personalign.training.examples import Example, statistics
+from personalign.training.examples import Example, micro_batches, statistics
 from personalign.training.step import StageSettings, step_loss
 from personalign.training.trainer import total_steps
-from personalign.trees import batches_under
 
 # fp32 weights, gradients, and Adam's two moments.
 BYTES_PER_TRAINED_PARAMETER = 16
@@ -218,8 +217,7 @@ def _rejected_stand_ins(dialogues: Sequence[Dialogue]) -> list[list[str]]:
 
 def _seconds_per_token(loaded: LoadedModel, trees: Sequence[Any], stage: Stage) -> float:
     """One forward and backward pass over one batch within the token budget."""
-    first = batches_under(trees, length=len, budget=stage.token_budget)[0]
-    held = [trees[index] for index in first]
+    held = micro_batches(trees, plan=loaded.plan, budget=stage.token_budget)[0]
     settings = StageSettings()
     loaded.model.train()
     # The first pass allocates; the second is timed.

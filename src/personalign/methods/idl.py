@@ -81,7 +81,7 @@ def alignment_triples(
             replies = {"chosen": gold, "criterion": triple.criterion, "rejected": triple.rejected}
             if not all(text.strip() for text in replies.values()):
                 dropped.add("empty criterion or rejected reply")
-            elif len({" ".join(text.split()) for text in replies.values()}) < 3:
+            elif len({tuple(prompter.reply_target(" ".join(text.split()))) for text in replies.values()}) < 3:
                 dropped.add("two replies of a triple are equal")
             elif _fits(session, triple.turn, prompter, dropped):
                 prompt = prompter.reply(session.dialogue, triple.turn, line=UNSELECTED)

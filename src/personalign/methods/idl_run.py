@@ -202,6 +202,12 @@ class IdlRun(StepRun[IdlRecipe]):
         pictures = []
         for title, stage in (("in-context learning", "backbone"), ("IDL", FINAL)):
             loaded = self._models.open(stage)
+            if loaded.plan.mode != "packed" or loaded.plan.window is not None:
+                # Of what lies behind a window, or of states in place of attention, there are no weights to show.
+                self._reporter.say(
+                    "Attention is not looked at: not every layer of this model sees all tokens"
+                )
+                break
             shares = []
             for number, item in enumerate(told):
                 turn = item.session.reply_indices()[-1]

@@ -35,7 +35,6 @@ from personalign.methods.trained_selector import SELECTOR_FILES
 from personalign.models import (
     LoadedModel,
     LoraSettings,
-    add_lora,
     build_backbone,
     check_attention,
     choose_device,
@@ -44,6 +43,7 @@ from personalign.models import (
     lora_parameter_groups,
     prepare,
     train_bpe,
+    with_lora,
     word_tokenizer,
 )
 from personalign.models.precision import Dtype, bf16_obstacle
@@ -99,6 +99,7 @@ class ModelStore:
             loaded = self._load(self._source("backbone"), trainable=False)
             self._reporter.say(f"Backbone {self._recipe.backbone.name}: {loaded.plan.reason}")
             prompter = Prompter(loaded.tokenizer, prompt_settings(self._recipe))
+            check_room(loaded, prompter)
             return {
                 "parameters": _count(loaded.model),
                 "plan": asdict(loaded.plan),
@@ -115,6 +116,7 @@ class ModelStore:
             "pretraining": counts,
         }
         prompter = Prompter(loaded.tokenizer, prompt_settings(self._recipe))
+        check_room(loaded, prompter)
         record |= _begins_with(loaded, prompter)
         record["prompts"] = check(prompter)
         stages, seed = self._recipe.stages, self._recipe.seed
@@ -231,8 +233,8 @@ class ModelStore:
             seed=self._recipe.seed,
             trainable=trainable,
         )
-        if trainable and backbone.lora is not None and not loaded.adapted:
-            return add_lora(loaded, LoraSettings(**backbone.lora.model_dump()), seed=self._recipe.seed)
+        if trainable and backbone.lora is not None:
+            return with_lora(loaded, LoraSettings(**backbone.lora.model_dump()), seed=self._recipe.seed)
         return loaded
 
     def _dtype(self) -> Dtype:
@@ -316,8 +318,20 @@ def untrained_backbone(recipe: RunRecipe, texts: Sequence[Dialogue]) -> tuple[Lo
     else:
         loaded = build_from_scratch(backbone, texts, language=recipe.language, seed=recipe.seed)
     if backbone.lora is not None:
-        loaded = add_lora(loaded, LoraSettings(**backbone.lora.model_dump()), seed=recipe.seed)
-    return loaded, Prompter(loaded.tokenizer, prompt_settings(recipe))
+        loaded = with_lora(loaded, LoraSettings(**backbone.lora.model_dump()), seed=recipe.seed)
+    prompter = Prompter(loaded.tokenizer, prompt_settings(recipe))
+    check_room(loaded, prompter)
+    return loaded, prompter
+
+
+def check_room(loaded: LoadedModel, prompter: Prompter) -> None:
+    """Raise PersonalignError where prompts may be longer than the model takes: now, not at the first such batch."""
+    longest, wanted = loaded.plan.longest, prompter.settings.max_tokens
+    if longest is not None and wanted > longest:
+        raise PersonalignError(
+            f"prompts.max_tokens is {wanted}, but the model takes {longest} tokens at most (of one from scratch, "
+            f"backbone.scratch.max_positions); write {longest} or fewer"
+        )
 
 
 def prompt_settings(recipe: RunRecipe) -> PromptSettings:

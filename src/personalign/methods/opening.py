@@ -1,6 +1,7 @@
 """Opening a model for use: a run, a published model, or any causal language model."""
 
 import json
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ class Model:
     """A model with everything that its prompts, its selection and its decoding need.
 
     `examples` are personas to begin a chat with; `sessions` are told before it, of the person whom the model learnt;
-    `remembers` says how sessions are told; `source` is what was opened.
+    `remembers` says how sessions are told; `source` is what was opened. What learnt from sessions highlights no line:
+    the strategy of its `selection` is `unselected`.
     """
 
     source: str
@@ -95,6 +97,7 @@ def open_model(source: str | Path, *, device: str = "auto", dtype: Dtype = "auto
         loaded=loaded,
         prompter=prompter,
         selection=Selection(
+            "predicted" if card.remembers is None else "unselected",
             scorer=open_scorer(card.selector, _selector_folder(place, card.selector, path)),
             none_bias=card.none_bias,
             share_of_none=card.share_of_none,
@@ -116,15 +119,14 @@ def _model_of_run(source: str | Path) -> str | Path:
     left = undone(folder)
     if left or not (folder / PUBLISHED).is_dir():
         lines = (folder / RECIPE).read_text(encoding="utf-8").splitlines()
-        command = f"run {folder / RECIPE}"
+        command = ["run", str(folder / RECIPE)]
         if f"method: {PRETRAIN}" in lines:
-            command = f"pretrain {folder / RECIPE}"
+            command = ["pretrain", str(folder / RECIPE)]
         elif f"method: {LEARN}" in lines:
-            command = "learn EXPORT --person NAME"
+            command = ["learn", "EXPORT", "--person", "NAME"]
+        again = shlex.join(["personalign", *command, "--out", str(folder), "--resume"])
         what = f"is not finished: {left[0]} is to be done" if left else "has no model yet: it is not finished"
-        raise PersonalignError(
-            f"the run '{source}' {what}; go on with `personalign {command} --out {folder} --resume`"
-        )
+        raise PersonalignError(f"the run '{source}' {what}; go on with `{again}`")
     return folder / PUBLISHED
 
 

@@ -23,7 +23,7 @@ from personalign.errors import PersonalignError
 from personalign.methods.recipe import Ablation
 from personalign.models import LoadedModel, autocast
 from personalign.prompts import UNSELECTED, Prompter
-from personalign.training.examples import Example, GrownTree, Path
+from personalign.training.examples import Example, GrownTree, Path, micro_batches
 from personalign.training.step import StageSettings, forward_trees, step_loss
 from personalign.trees import batches_under
 
@@ -115,7 +115,8 @@ def alignment_pairs(
                 dropped.add("labelled none")
             elif not other.strip():
                 dropped.add("empty rejected reply")
-            elif other.split() == gold.split():
+            elif other.split() == gold.split() or prompter.reply_target(other) == prompter.reply_target(gold):
+                # To a tokenizer that knows no capitals, what differs in these alone is the same.
                 dropped.add("rejected reply equals gold")
             else:
                 prompt = prompter.reply(dialogue, turn, line=line)
@@ -148,14 +149,19 @@ def branch_scores(
     scored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     loaded.model.eval()
     with torch.no_grad(), autocast(loaded.precision):
-        for indices in batches_under(trees, length=len, budget=budget):
-            held = [trees[index] for index in indices]
+        for held in micro_batches(trees, plan=loaded.plan, budget=budget):
             batch, log_probs = forward_trees(loaded.model, held, plan=loaded.plan)
-            sizes = [len(tree.tree.branches) for tree in held]
             sums, lengths = batch.branch_sums(log_probs).cpu(), batch.branch_lengths().cpu()
+            examples = [example for tree in held for example in tree.examples]
+            sizes = [len(example.paths) for example in examples]
             parts = zip(torch.split(sums, sizes), torch.split(lengths, sizes), strict=True)
-            scored.update(zip(indices, parts, strict=True))
-    return [scored[index] for index in range(len(trees))]
+            scored.update(zip(map(id, examples), parts, strict=True))
+    of_tree = ([scored[id(example)] for example in tree.examples] for tree in trees)
+    return [
+        (torch.cat(sums), torch.cat(lengths))
+        for found in of_tree
+        for sums, lengths in [zip(*found, strict=True)]
+    ]
 
 
 def with_reference(loaded: LoadedModel, trees: Sequence[GrownTree], *, budget: int) -> list[GrownTree]:
@@ -236,8 +242,7 @@ def measure_pairs(
     loaded.model.eval()
     settings = StageSettings(objective="dpo", beta=beta)
     with torch.no_grad(), autocast(loaded.precision):
-        for indices in batches_under(trees, length=len, budget=budget):
-            held = [trees[index] for index in indices]
+        for held in micro_batches(trees, plan=loaded.plan, budget=budget):
             part, values = step_loss(loaded.model, held, settings=settings, plan=loaded.plan, total=pairs)
             loss += float(part)
             accuracy += values["pair_accuracy"]

@@ -201,7 +201,10 @@ class PretrainRun:
         examples = pal.persona_aware_learning(
             dialogues, prompter, dropped=dropped, trunk_weight=self.recipe.text_weight
         )
-        return [*examples, *copy_examples(dialogues, prompter, stage, rows=len(dialogues), seed=seed)]
+        copies = copy_examples(
+            dialogues, prompter, stage, rows=len(dialogues), seed=seed, dropped=dropped.counts
+        )
+        return [*examples, *copies]
 
     def _measure(
         self, loaded: LoadedModel, prompter: Prompter, held_out: Sequence[Dialogue]

@@ -152,7 +152,8 @@ def pretraining_examples(
 ) -> list[Example]:
     """What each dialogue's last reply is given to read, every token a target, and copies of persona lines."""
     examples = _language_examples(dialogues, prompter, dropped=dropped)
-    return [*examples, *copy_examples(dialogues, prompter, stage, rows=len(examples), seed=seed)]
+    copies = copy_examples(dialogues, prompter, stage, rows=len(examples), seed=seed, dropped=dropped)
+    return [*examples, *copies]
 
 
 def _language_examples(
@@ -167,16 +168,25 @@ def _language_examples(
             continue
         prompt = prompter.reply(dialogue, turns[-1], line=UNSELECTED)
         row = [*prompt, *prompter.reply_target(dialogue.messages[turns[-1]].content)]
+        if len(row) > prompter.settings.max_tokens:
+            dropped["target longer than the room for it"] += 1
+            continue
         examples.append(Example(dialogue.id, turns[-1], (Target("text", row[:1], row[1:]),)))
     return examples
 
 
 def copy_examples(
-    dialogues: Sequence[Dialogue], prompter: Prompter, stage: PretrainStage, *, rows: int, seed: int
+    dialogues: Sequence[Dialogue],
+    prompter: Prompter,
+    stage: PretrainStage,
+    *,
+    rows: int,
+    seed: int,
+    dropped: Counter[str],
 ) -> list[Example]:
     """Persona lines of random dialogues, then the same lines in another order; the second half is the target.
 
-    One for every `copy_every` of `rows`.
+    One for every `copy_every` of `rows`, but for those that are longer than a prompt may be.
     """
     count = rows // stage.copy_every if stage.copy_every else 0
     generator = np.random.default_rng((seed, 0xC0B1))
@@ -190,6 +200,9 @@ def copy_examples(
         second = [
             token for index in generator.permutation(chosen) for token in prompter.reply_target(lines[index])
         ]
+        if len(first) + len(second) > prompter.settings.max_tokens:
+            dropped["copies longer than max_tokens"] += 1
+            continue
         examples.append(Example(f"copy-{number}", 0, (Target("copy", first, second),)))
     return examples
 

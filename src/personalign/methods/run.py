@@ -336,7 +336,8 @@ class PalRun(StepRun[Recipe]):
             found = self._calibrated(system.stage, loaded, scorer)
             return Selection("predicted", scorer=scorer, none_bias=found.none_bias), asdict(found)
         if system.strategy == "random":
-            share = labelled_share_of_none(self.parts()["stop"])
+            # A turn without persona lines is none in any case: the rate is that of the others.
+            share = labelled_share_of_none([item for item in self.parts()["stop"] if item.persona])
             selection = Selection("random", share_of_none=share, seed=self.recipe.seed)
             return selection, {"share_of_none": share}
         return Selection(system.strategy), {}

@@ -48,7 +48,7 @@ def calibrated(
 
 def labelled_share_of_none(dialogues: Sequence[Dialogue]) -> float:
     labels = [labelled_line(dialogue, turn) for dialogue in dialogues for turn in dialogue.reply_indices()]
-    return sum(label is None for label in labels) / len(labels)
+    return sum(label is None for label in labels) / max(1, len(labels))
 
 
 def c_score_on(

@@ -226,13 +226,19 @@ def gold_scores(
     *,
     budget: int,
 ) -> dict[tuple[str, int], tuple[float, int]]:
-    """Negative log-likelihood and token count of each gold reply, end token included, under the system's prompt."""
+    """Negative log-likelihood and token count of each gold reply, end token included, under the system's prompt.
+
+    A reply that does not fit behind its prompt into what the model takes is scored as far as it does, so that one of
+    them does not end a run; its count says so.
+    """
     examples = []
     for response in responses:
         dialogue = dialogues[response.dialogue]
         line = UNSELECTED if response.choice is None else response.choice.line
         prompt = prompter.reply(dialogue, response.turn, line=line)
         target = prompter.reply_target(dialogue.messages[response.turn].content)
+        if loaded.plan.longest is not None:
+            target = target[: loaded.plan.longest - len(prompt)]
         examples.append(Example(dialogue.id, response.turn, (Path("reply", prompt, target),)))
     trees = grow(examples, budget=budget)
     return {

@@ -6,6 +6,7 @@ from personalign.models.adapters import (
     lora_parameter_groups,
     merge_adapter,
     save_adapter,
+    with_lora,
 )
 from personalign.models.backbone import build_backbone
 from personalign.models.load import LoadedModel, check_attention, load_model, load_tokenizer, prepare
@@ -32,5 +33,6 @@ __all__ = [
     "prepare",
     "save_adapter",
     "train_bpe",
+    "with_lora",
     "word_tokenizer",
 ]

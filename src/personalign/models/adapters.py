@@ -64,6 +64,27 @@ def add_lora(loaded: LoadedModel, settings: LoraSettings, *, seed: int) -> Loade
     return replace(loaded, model=adapted.eval(), adapted=True)
 
 
+def with_lora(loaded: LoadedModel, settings: LoraSettings, *, seed: int) -> LoadedModel:
+    """`add_lora`, or the model as it is where it has adapters already that train and are of these very settings.
+
+    Raises PersonalignError where they are of others, besides what `add_lora` raises for.
+    """
+    if not loaded.adapted:
+        return add_lora(loaded, settings, seed=seed)
+    [config] = loaded.model.peft_config.values()
+    given: dict[str, Any] = {"r": settings.r, "alpha": settings.alpha, "dropout": settings.dropout}
+    found: dict[str, Any] = {"r": config.r, "alpha": config.lora_alpha, "dropout": config.lora_dropout}
+    if settings.targets is not None:
+        given["targets"], found["targets"] = sorted(settings.targets), sorted(config.target_modules)
+    if given != found:
+        differing = ", ".join(f"{name} {found[name]}" for name in given if given[name] != found[name])
+        raise PersonalignError(
+            f"the backbone has adapters already, with {differing}, which training goes on with; write the same in "
+            "backbone.lora, or merge them first (personalign merge)"
+        )
+    return loaded
+
+
 def lora_parameter_groups(model: nn.Module, *, learning_rate: float, ratio: float) -> list[dict[str, Any]]:
     """Groups for the optimizer as LoRA+ wants them: B learns `ratio` times as fast as A.
 

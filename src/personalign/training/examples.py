@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from personalign.trees import DialogueTree
+from personalign.trees import DialogueTree, ScoringPlan, batches_under
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,33 @@ class GrownTree:
 
     def with_reference(self, reference: Tensor) -> "GrownTree":
         return GrownTree(self.tree, self.examples, reference)
+
+    def apart(self) -> list["GrownTree"]:
+        """Each example as a tree of its own, in their order."""
+        trees = one_per_example(self.examples)
+        if self.reference is None:
+            return trees
+        parts = torch.split(self.reference, [len(example.paths) for example in self.examples])
+        return [tree.with_reference(part) for tree, part in zip(trees, parts, strict=True)]
+
+
+def micro_batches(trees: Sequence[GrownTree], *, plan: ScoringPlan, budget: int) -> list[list[GrownTree]]:
+    """What one forward pass each takes, within `budget` tokens, padding included; the largest first.
+
+    Where the plan has a row for every path, dialogues are taken apart into examples, which stay whole: a pair is compared
+    within one pass. An example above the budget gets a pass of its own.
+    """
+    if plan.mode == "packed":
+        return [[trees[index] for index in held] for held in batches_under(trees, length=len, budget=budget)]
+    parts = [part for tree in trees for part in tree.apart()]
+    batches = batches_under(parts, length=_padded_paths, budget=budget)
+    return [[parts[index] for index in held] for held in batches]
+
+
+def _padded_paths(tree: GrownTree) -> int:
+    """Tokens of a row for every path, each as long as the longest."""
+    lengths = [len(path) for example in tree.examples for path in example.paths]
+    return len(lengths) * max(lengths)
 
 
 def grow(examples: Iterable[Example], *, budget: int) -> list[GrownTree]:

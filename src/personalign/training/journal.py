@@ -186,7 +186,8 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         if step % self._settings.log_every == 0 or step == state.max_steps:
             self._write({"step": step, **mean_losses(self._totals.drain())})
         every = self._settings.evaluate_every
-        if self._validate is not None and every and step % every == 0:
+        # The last step, too: else what came after the evaluation before it could never be kept.
+        if self._validate is not None and every and (step % every == 0 or step == state.max_steps):
             self._evaluate(model, step, self._validate)
             if self.out_of_patience:
                 control.should_training_stop = True

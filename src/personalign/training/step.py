@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from personalign.errors import PersonalignError
 from personalign.training.examples import GrownTree
 from personalign.training.objectives import DpocTerms, DpoTerms, Penalty, dpo, dpoc, nll, pair_accuracy
-from personalign.trees import PACKED, PackedBatch, ScoringPlan, batch_of, token_log_probs
+from personalign.trees import PACKED, PackedBatch, ScoringPlan, batch_of, separate, token_log_probs
 
 Objective = Literal["nll", "dpo", "dpoc"]
 
@@ -110,7 +110,12 @@ def forward_trees(
     model: nn.Module, trees: Sequence[GrownTree], *, plan: ScoringPlan = PACKED
 ) -> tuple[PackedBatch, Tensor]:
     """Pack and score: the batch and the log-probabilities of its scored tokens, branches in the trees' order."""
-    batch = batch_of(model, [tree.tree for tree in trees], plan=plan)
+    rows = [tree.tree for tree in trees]
+    batch = batch_of(model, rows, plan=plan)
+    if plan.mode == "single":
+        # What a row gets depends on the others.
+        alone = [batch_of(model, [row], plan=plan) for row in separate(rows)]
+        return batch, torch.cat([token_log_probs(model, row, plan=plan) for row in alone])
     return batch, token_log_probs(model, batch, plan=plan)
 
 

@@ -18,7 +18,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 from personalign._files import disk_errors, remove_folder
 from personalign._ranks import find_ranks
 from personalign.errors import PersonalignError
-from personalign.training.examples import ExampleBatches, GrownTree
+from personalign.training.examples import ExampleBatches, GrownTree, micro_batches
 from personalign.training.journal import (
     Journal,
     Progress,
@@ -30,7 +30,7 @@ from personalign.training.journal import (
 )
 from personalign.training.step import StageSettings, step_loss
 from personalign.training.weights import load_weights
-from personalign.trees import PACKED, ScoringPlan, batches_under
+from personalign.trees import PACKED, ScoringPlan
 
 
 @dataclass(slots=True)
@@ -102,10 +102,7 @@ class TreeTrainer(Trainer):  # type: ignore[misc]
         total = self._global_count(trees)
         loss = torch.zeros((), device=self.args.device)
         measured: dict[str, float] = {}
-        passes = [
-            [trees[index] for index in indices]
-            for indices in batches_under(trees, length=len, budget=self._settings.token_budget)
-        ]
+        passes = micro_batches(trees, plan=self._plan, budget=self._settings.token_budget)
         # Every process takes part in every exchange, so all make as many passes, some of them over what does not count.
         idle = self._most(len(passes)) - len(passes)
         for number, held in enumerate([[self._shortest]] * idle + passes):

@@ -195,9 +195,11 @@ def _last_feed_forward_on(model: nn.Module, batch: PackedBatch, *, plan: Scoring
     def keep(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         return (arguments[0].flatten(0, 1)[needed].unsqueeze(0), *arguments[1:])
 
-    def spread(_: nn.Module, __: Any, made: Tensor) -> Tensor:
-        whole = made.new_zeros(shape.numel(), made.shape[-1]).index_copy(0, needed, made[0])
-        return whole.view(*shape, -1)
+    def spread(_: nn.Module, __: Any, output: Any) -> Any:
+        # Mixtures of experts may give their router's scores along, which no scoring reads.
+        made, *rest = output if isinstance(output, tuple) else (output,)
+        whole = made.new_zeros(shape.numel(), made.shape[-1]).index_copy(0, needed, made[0]).view(*shape, -1)
+        return (whole, *rest) if isinstance(output, tuple) else whole
 
     handles = [layer.register_forward_pre_hook(keep), layer.register_forward_hook(spread)]
     try:
