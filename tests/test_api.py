@@ -101,6 +101,10 @@ def test_a_reply_is_that_of_respond(model: Model) -> None:
         ({"messages": ["hi"]}, r"messages\[0\]: is a string; write"),
         ({"messages": None}, "messages: is null; write a list"),
         ({"persona": 3}, "persona: is a number; write a list"),
+        ({"persona": ["a \ud83d"]}, r"persona\[0\]: holds half a character"),
+        ({"messages": [{"role": "user", "content": "\udcff"}]}, r"messages\[0\].content: holds half a char"),
+        ({"candidates": ["yes .", "\ud83d"]}, r"candidates\[1\]: holds half a character"),
+        ({"candidates": ["yes .", 3]}, r"candidates\[1\]: is a number; write a reply"),
         ({"line": 3}, "line: 3 is outside the persona's 3 lines"),
     ],
 )

@@ -1,6 +1,7 @@
 """Files and folders are whole or absent, whatever happens while they are written."""
 
 import json
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from personalign._files import (
     atomic_path,
+    check_regular,
     read_json,
     read_jsonl,
     read_whole_lines,
@@ -154,3 +156,36 @@ def test_a_file_that_was_cut_off_is_named_with_what_to_do(tmp_path: Path, text: 
     path.write_text(f'{{"a": 1}}\n{text}\n')
     with pytest.raises(PersonalignError, match=r"steps\.json, line 2, is damaged \(.*\); remove it"):
         read_jsonl(path, advice="remove it")
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    real, link, broken = tmp_path / "real" / "file.txt", tmp_path / "link.txt", tmp_path / "broken.txt"
+    real.write_text("old")
+    link.symlink_to(Path("real") / "file.txt")
+    broken.symlink_to(tmp_path / "real" / "new.txt")
+    write_text(link, "new")
+    write_text(broken, "made")
+    assert link.is_symlink()
+    assert broken.is_symlink()
+    assert (real.read_text(), (tmp_path / "real" / "new.txt").read_text()) == ("new", "made")
+    assert names(tmp_path) == ["broken.txt", "link.txt", "real"]
+    assert names(tmp_path / "real") == ["file.txt", "new.txt"]
+
+
+def test_pipes_and_devices_are_not_replaced(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(PersonalignError, match=f"{path}: a device or a pipe"):
+            write_text(path, "text")
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+    assert link.is_symlink()
+    assert names(tmp_path) == ["link", "pipe"]
+    # Asked and not written: a mistake here would take them from the whole machine.
+    for name in ("/dev/null", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+        with pytest.raises(PersonalignError, match=f"{name}: a device or a pipe"):
+            check_regular(name)
+    for path in (tmp_path, tmp_path / "new", Path("/dev/shm/no-such-file")):
+        check_regular(path)

@@ -42,9 +42,12 @@ def _is_of_a_full_disk(error: Exception) -> bool:
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
 
-    A block that raises, or a process that dies, leaves whatever stood at `path` before.
+    A block that raises, or a process that dies, leaves whatever stood at `path` before. A symbolic link stays one: what
+    it points to is replaced. Raises PersonalignError for a device or a pipe, which cannot be replaced.
     """
-    path = Path(path)
+    check_regular(path)
+    # Else the link itself would be replaced, and what it points to stay as it was.
+    path = Path(os.path.realpath(path))
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
@@ -59,6 +62,22 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_regular(path: Path | str) -> None:
+    """PersonalignError for what stands there and is neither a file nor a folder, such as /dev/stdout or a pipe."""
+    path = Path(path)
+    if _is_special(path):
+        raise PersonalignError(
+            f"{path}: a device or a pipe, which a whole file cannot take the place of; name a file"
+        )
+
+
+def _is_special(path: Path) -> bool:
+    # Of what a process has open, such as /dev/stdout, even a file is none to put another in the place of.
+    place = Path(os.path.abspath(path))
+    opened = place.parent == Path("/dev") or any(map(place.is_relative_to, ("/dev/fd", "/proc")))
+    return path.exists() and not path.is_dir() and (opened or not path.is_file())
 
 
 def _to_disk(path: Path) -> None:

@@ -222,6 +222,11 @@ def test_options_that_cannot_work_are_refused(folder: Path, options: list[str], 
         ("lines.txt", "\ufeffI have a dog.\r\n\r\n 我是厨师。 \r\n"),
         ("list.json", '["I have a dog.", "我是厨师。"]\n'),
         ("rows.jsonl", '{"persona": ["I have a dog.", "我是厨师。"], "messages": []}\n{"messages": []}\n'),
+        ("rows.json", '[{"persona": ["I have a dog.", "我是厨师。"], "messages": []},\n{"messages": []}]'),
+        ("talk.txt", "1 your persona: I have a dog.\n2 your persona: 我是厨师。\n3 hi\tyo\n1 hi\tyo\n"),
+        ("pal.json", '[[["I have a dog.", "我是厨师。"], ["hi"], "yo", [-1]]]'),
+        ("pal.txt", '[["I have a dog.", "我是厨师。"], ["hi"], "yo", [-1]]\n[[], ["a"], "b", [-1]]'),
+        ("table.csv", 'persona,messages\n"I have a dog.\n我是厨师。",hi\n'),
     ],
 )
 def test_a_persona_file_is_of_any_of_three_kinds(name: str, text: str, tmp_path: Path) -> None:
@@ -234,6 +239,9 @@ def test_a_persona_file_is_of_any_of_three_kinds(name: str, text: str, tmp_path:
     [
         ("\n \n", "holds no persona line"),
         ("[1, 2]", "no list of strings"),
+        ('["a", {"b": 1}]', "no list of strings"),
+        ('[{"messages": []}, "a"]', "persona:1: line: is a string; write an object"),
+        ("1 hi\n2 so?\tyo\n", "holds no persona line"),
         ('["a", ', "not JSON"),
         ('{"messages": 3}', "messages: is a number"),
         (b"caf\xe9", "is not UTF-8"),
@@ -369,3 +377,29 @@ def test_bytes_that_are_no_text_do_not_end_the_chat() -> None:
     )
     assert result.returncode == 0, result.stderr.decode()
     assert result.stdout.decode().strip() == r"['caf\ufffd', 'hello', None]"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("3 dogs live with me .\n2 cats too .\n", ("3 dogs live with me .", "2 cats too .")),
+        (
+            "i like\u2028bees .\x0cand\x85wax .\r\ni bake .\n",
+            ("i like\u2028bees .\x0cand\x85wax .", "i bake ."),
+        ),
+    ],
+)
+def test_plain_lines_end_where_a_line_ends(text: str, lines: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "her.txt").write_bytes(text.encode())
+    assert read_persona(tmp_path / "her.txt") == lines
+
+
+def test_half_a_character_among_the_lines_is_told(folder: Path) -> None:
+    output = talk(folder, options=["--line", "i have a dog .", "--line", "caf\udce9"], code=1)
+    assert "error: --line: 'caf\\udce9' holds half a character" in output
+
+
+def test_a_conversation_is_not_saved_as_a_table(folder: Path, tmp_path: Path) -> None:
+    output = talk(folder, f"/save {tmp_path / 'talk.csv'}")
+    assert "talk.csv: what is written is no .csv file" in output
+    assert list(tmp_path.iterdir()) == []

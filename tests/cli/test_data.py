@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +120,64 @@ def test_convert_says_what_it_leaves_out(source: Path, tmp_path: Path) -> None:
     assert run("convert", source, tmp_path / "y.json", "--to", "pal", "--merge-turns").exit_code == 0
 
 
+def test_convert_to_pal_says_how_many_turns_are_lost(tmp_path: Path) -> None:
+    path, target = tmp_path / "talk.jsonl", tmp_path / "talk.json"
+    user, reply = Turn("user", "hi"), Turn("assistant", "yo")
+    whole = Dialogue("a", (), (user, reply), relevant=((),))
+    cut = Dialogue("b", (), (user, reply, user), relevant=((),))
+    silent = Dialogue("c", (), (user,), relevant=())
+    write_dialogues(path, [whole, cut, silent])
+    said = run("convert", path, target, "--to", "pal").stdout
+    assert "2 turns that no reply follows, and with them 1 dialogues: not written" in said
+    printed = last_json(run("convert", path, target, "--to", "pal", "--json", "--force"))
+    assert (printed["records"], printed["left_out"]) == (2, {"turns": 2, "dialogues": 1})
+    write_dialogues(path, [whole])
+    assert "not written" not in run("convert", path, target, "--to", "pal", "--force").stdout
+    write_dialogues(path, [silent])
+    refused = run("convert", path, tmp_path / "none.json", "--to", "pal")
+    assert "no dialogue has one" in str(refused.exception)
+    assert not (tmp_path / "none.json").exists()
+
+
+@pytest.mark.parametrize("name", ["made.csv", "made.TSV", "made.parquet.gz"])
+def test_a_name_that_could_not_be_read_again_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    chat = ("import", tmp_path / "no.txt", tmp_path / name, "--person", "Ben")
+    for command in (("convert", tmp_path / "no.jsonl", tmp_path / name), chat):
+        result = run(*command)
+        assert isinstance(result.exception, PersonalignError)
+        assert f"{tmp_path / name}: what is written is no ." in str(result.exception)
+
+
+def test_pipes_and_devices_are_refused_whatever_is_forced(source: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for target, options in ((pipe, ()), (pipe, ("--force",)), ("/dev/null", ()), ("/dev/stdout", ())):
+        error = str(run("convert", source, target, *options).exception)
+        assert f"{target}: a device or a pipe" in error
+        assert "--force" not in error
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+SIGNS = "\x1b[31m\x9b2J\x07bees"
+
+
+def test_signs_that_a_terminal_obeys_do_not_reach_it(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    turns = (Turn("user", f"a\n{SIGNS}"), Turn("assistant", SIGNS))
+    write_dialogues(path, [Dialogue(SIGNS, (SIGNS,), turns, partner_persona=(SIGNS,), person=SIGNS)])
+    for options in ((), ("--tree",)):
+        shown = run("show", path, *options).stdout
+        assert "[31m2Jbees" in shown
+        assert not set(shown) & set("\x1b\x9b\x07")
+    printed = run("show", path, "--json").stdout
+    assert not set(printed) & set("\x1b\x9b\x07")
+    assert json.loads(printed)["messages"][1]["content"] == SIGNS
+    path.write_text(json.dumps({"messages": [], f"Persona{SIGNS[:1]}": []}), encoding="utf-8")
+    faults = run("validate", path).stdout
+    assert "'persona' is missing" in faults
+    assert "\x1b" not in faults
+
+
 def test_convert_with_a_column_map(tmp_path: Path) -> None:
     table = tmp_path / "talk.csv"
     table.write_text('who,said\ni bake.,"hi\nyo"\n', encoding="utf-8")
@@ -227,3 +287,15 @@ def test_import_says_what_it_guessed(tmp_path: Path) -> None:
     arguments = ("import", chat, tmp_path / "ben.jsonl", "--person", "Ben")
     assert "dates are read as dmy: day and month could be the other way round" in run(*arguments).stderr
     assert not run(*arguments, "--force", "--date-order", "mdy").stderr
+
+
+def test_import_cleans_what_it_says_of_the_chat(tmp_path: Path) -> None:
+    table = tmp_path / "chat.csv"
+    table.write_text(
+        "sender,text,date\nBen\x1b[1m,hi,2024-01-01\nAnn,yo,2024-01-01\nAnn,so,2024-02-01\n", encoding="utf-8"
+    )
+    result = run("import", table, tmp_path / "ben.jsonl", "--person", "Ben\x1b[1m")
+    assert result.exit_code == 0, result.output
+    assert "1 sessions of Ben[1m with 1 replies" in result.stdout
+    assert "with nothing by Ben[1m, or by nobody else" in result.stdout
+    assert "\x1b" not in result.output

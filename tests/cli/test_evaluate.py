@@ -237,3 +237,17 @@ def test_names_are_printed_as_they_are(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "good[a]" in result.stdout
     assert "[/x]" in result.stdout
+
+
+def test_no_name_is_cut_where_there_is_no_terminal(folder: Path) -> None:
+    names = [f"a system with a very long name, number {number}" for number in range(4)]
+    systems = [f"{name}={folder / 'good.jsonl'}" for name in names]
+    arguments = ["evaluate", *systems, "--data", str(folder / "data.jsonl"), "--against", names[0]]
+    result = CliRunner().invoke(build_app(), arguments, env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    assert "…" not in result.stdout
+    rows = [line for line in result.stdout.splitlines() if "distinct-1/corpus" in line]
+    # One line in the table of figures, and one in each table of differences.
+    assert len(rows) == 4
+    [header] = [line for line in result.stdout.splitlines() if names[3] in line and "minus" not in line]
+    assert all(name in header for name in names)

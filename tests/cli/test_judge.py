@@ -90,3 +90,14 @@ def test_an_unknown_judge_is_told_with_what_every_command_takes(labelled: list[P
     assert result.exit_code == 1
     assert "then give its folder, or set PERSONALIGN_JUDGES" in result.stderr
     assert "--set" not in result.stderr
+
+
+@pytest.mark.parametrize("meta", ['"\\ud83d"', "NaN"])
+def test_a_row_that_could_not_be_written_is_refused_before_it_is_judged(
+    asked: list[str], tmp_path: Path, meta: str
+) -> None:
+    (tmp_path / "pairs.jsonl").write_text(f'{{"premise": "a", "hypothesis": "b", "meta": {meta}}}\n')
+    result = run("score", "llm:small", tmp_path / "pairs.jsonl", tmp_path / "out.jsonl")
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'pairs.jsonl'}, line 1: not readable JSON" in result.stderr
+    assert asked == []

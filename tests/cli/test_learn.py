@@ -13,12 +13,13 @@ import torch
 from tests.decoding.tiny_chat_models import chat_model
 from typer.testing import CliRunner
 
-from personalign.cli.learn import Strikes, _slug, read_strikes
+from personalign.cli.learn import Strikes, _asked, _slug, read_strikes
 from personalign.cli.main import app
 from personalign.data.formats import read_dialogues
 from personalign.errors import PersonalignError
 from personalign.methods.learn import LearnRun
 from personalign.methods.opening import open_model
+from personalign.methods.recipe import read_recipe
 from personalign.methods.steps import Interrupted, alone_in
 
 Said = tuple[datetime, str, str]
@@ -131,6 +132,7 @@ def test_an_export_becomes_a_character(program: str, language: str, tmp_path: Pa
     assert not any(text in facts for who, text in lines if who == other)
     opened = open_model(tmp_path / "made")
     assert opened.loaded.adapted
+    assert opened.selection.strategy == "unselected"
     assert {session.person for session in opened.sessions} == {person}
     # The latest session is told last, next to the chat.
     assert opened.sessions[-1].id == f"{person}-00004"
@@ -158,12 +160,46 @@ def test_what_is_struck_is_neither_learnt_nor_told(tmp_path: Path, model: Path) 
     assert "Words of these facts that other messages still have: dog" not in output
     by_word = as_json(learn(export, "Ana", tmp_path / "word", model, "--strike-word", "Pets", "--json"))
     assert (by_word["struck_words"], by_word["messages_left_out"]) == (["Pets"], 4)
+    assert by_word["messages_with_word"] == {"Pets": 4}
     text = (tmp_path / "word" / "sessions.jsonl").read_text(encoding="utf-8")
     assert "pets" not in text
     assert "dog" in text
     message = learn(export, "Ana", tmp_path / "third", model, "--strike", "99", code=1)
     assert f"--strike 99: there are {len(listed)} facts" in message
     assert not (tmp_path / "third").exists()
+
+
+def test_how_many_messages_a_struck_word_is_in_is_said(tmp_path: Path, model: Path) -> None:
+    export = whatsapp(tmp_path / "chat.txt", told([*ENGLISH, ("Ben", "like O\u2019Brien ?")]))
+    words = ["--strike-word", "night", "--strike-word", "O'Brien"]
+    output = learn(export, "Ana", tmp_path / "made", model, *words)
+    assert "night: in 4 messages\nO'Brien: in 4 messages\n8 messages left out" in output
+    text = (tmp_path / "made" / "sessions.jsonl").read_text(encoding="utf-8")
+    assert "night" not in text
+    assert "Brien" not in text
+
+
+def test_a_word_that_strikes_nothing_stops_it(tmp_path: Path, model: Path) -> None:
+    export = whatsapp(tmp_path / "chat.txt", told(ENGLISH))
+    words = ["--strike-word", "baker", "--strike-word", "diabtes"]
+    output = learn(export, "Ana", tmp_path / "made", model, *words, code=1)
+    assert "strike word 'diabtes': no message that would be learnt from has it" in output
+    assert not (tmp_path / "made").exists()
+
+
+def test_who_types_such_a_word_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(["2 bakr", "2 baker"])
+    monkeypatch.setattr("builtins.input", lambda _: next(answers))
+    assert _asked(3, ["i am a baker", "a baker ?", "yes"]) == ([2], {"baker": 2})
+
+
+def test_facts_are_shown_as_they_were_written(tmp_path: Path, model: Path) -> None:
+    """Neither emoji names, markup nor signs that a terminal obeys are anything but text."""
+    lines = [("Ben", "hello"), ("Ana", "i have a :dog: and [bold] \x1b[31mred\x9b0m shoes")]
+    export = telegram(tmp_path / "result.json", told(lines))
+    output = learn(export, "Ana", tmp_path / "made", model)
+    assert "1 i have a :dog: and [bold] [31mred0m shoes 0\n" in output
+    assert "\x1b" not in output
 
 
 def test_it_goes_on_where_it_was_left(tmp_path: Path, model: Path) -> None:
@@ -276,6 +312,22 @@ def test_of_another_language_it_is_said_that_facts_are_not_found(tmp_path: Path,
     assert "neither English" not in learn(
         whatsapp(tmp_path / "b.txt", told(ENGLISH * 3)), "Ana", tmp_path / "b", model
     )
+
+
+JAPANESE = [
+    ("花子", "昨日は東京で友達と映画を見ました。"),
+    ("太郎", "私は毎日学校で日本語を勉強します。"),
+] * 5
+
+
+def test_japanese_is_not_taken_for_chinese(tmp_path: Path, model: Path) -> None:
+    export = whatsapp(tmp_path / "chat.txt", told(JAPANESE))
+    output = learn(export, "花子", tmp_path / "made", Path("personalign-mini"), code=1)
+    assert "the chat seems to be in another language" in output
+    assert "neither English nor Chinese" in learn(export, "花子", tmp_path / "made", model)
+    assert read_recipe(tmp_path / "made" / "recipe.yaml")["language"] == "en"
+    learn(whatsapp(tmp_path / "zh.txt", told(CHINESE)), "小红", tmp_path / "zh", model)
+    assert read_recipe(tmp_path / "zh" / "recipe.yaml")["language"] == "zh"
 
 
 def test_what_is_being_learnt_is_not_written_over(tmp_path: Path, model: Path) -> None:

@@ -53,6 +53,22 @@ def bug() -> None:
 
 def write() -> None:
     open("/", "w")
+
+
+def half() -> None:
+    "a\\ud83d".encode()
+
+
+def latin() -> None:
+    "\u4f60".encode("latin-1")
+
+
+def bytes_() -> None:
+    b"\\xff".decode()
+
+
+def quote() -> None:
+    raise PersonalignError("a\\x1b[31m\\x9bb")
 '''
 
 
@@ -63,7 +79,7 @@ def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     monkeypatch.delitem(sys.modules, "pretend_commands", raising=False)
     rows = {
         name: Command(f"pretend_commands:{name}", f"Do {name}.")
-        for name in ("label", "fail", "interrupt", "code", "bug", "write")
+        for name in ("label", "fail", "interrupt", "code", "bug", "write", "half", "latin", "bytes_", "quote")
     }
     rows["many"] = Command("pretend_commands:app", "Many.", subcommands={"label": "pretend_commands:label"})
     rows["missing"] = Command("no_such_module:app", "Not there.")
@@ -180,3 +196,22 @@ def test_what_the_system_refuses_is_one_line_with_the_file(pretend: typer.Typer)
 
 def test_a_bug_is_not_hidden(pretend: typer.Typer) -> None:
     assert isinstance(CliRunner().invoke(pretend, ["bug"]).exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (
+            "half",
+            "error: '\\ud83d' is half a character, which no file can hold; take it out of what was given\n",
+        ),
+        ("latin", "error: '你' cannot be written in latin-1; set PYTHONIOENCODING=utf-8\n"),
+        ("bytes_", "error: something that was read is not utf-8 (invalid start byte); convert it to UTF-8\n"),
+        ("quote", "error: a[31mb\n"),
+    ],
+)
+def test_text_that_cannot_be_written_or_shown_is_one_clean_line(
+    pretend: typer.Typer, command: str, said: str
+) -> None:
+    result = CliRunner().invoke(pretend, [command])
+    assert (result.exit_code, result.stderr) == (1, said)

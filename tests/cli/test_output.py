@@ -1,6 +1,7 @@
 import io
 import json
 import math
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from personalign.cli import _output
-from personalign.cli._output import clock, emit_json, progress, track
+from personalign.cli._output import clock, command_line, emit_json, print_command, progress, track
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -96,3 +97,27 @@ def test_on_a_terminal_progress_is_a_bar() -> None:
 )
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_a_description_is_shown_as_it_is_on_a_terminal() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=100, legacy_windows=False)
+    with progress("judging [/x] [b]a.jsonl", total=1, console=console) as advance:
+        advance(1)
+    assert "judging [/x] [b]a.jsonl" in stream.getvalue()
+
+
+@pytest.mark.parametrize("path", ["[draft] a.yaml", "[/x]b.yaml", "it's :dog: $HOME", "a" * 200])
+def test_a_printed_command_can_be_typed_as_it_is(path: str) -> None:
+    stream = io.StringIO()
+    print_command(Console(file=stream, width=40), "Run it with:", "run", Path(path))
+    assert stream.getvalue().startswith("Run it with: ")
+    assert stream.getvalue().count("\n") == 1
+    words = shlex.split(stream.getvalue().removeprefix("Run it with: "))
+    assert words[1:] == ["run", path]
+    assert shlex.split(command_line("run", Path(path))) == words
+
+
+def test_json_holds_no_sign_that_a_terminal_obeys() -> None:
+    line = emitted({"text": "a\x1b\x9b\x7f\x85b"})
+    assert line == '{"text": "a\\u001b\\u009b\\u007f\\u0085b"}\n'

@@ -1,6 +1,7 @@
 """`personalign recipes`, and the tree that `personalign data show --tree` draws."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,19 @@ def test_copy_gives_a_recipe_to_change(tmp_path: Path, monkeypatch: pytest.Monke
     assert personalign("recipes", "copy", "quickstart", "folder").exit_code == 0
     copies = [tmp_path / "my-quickstart.yaml", tmp_path / "folder" / "my-quickstart.yaml"]
     assert copies[0].read_text() == copies[1].read_text()
+
+
+@pytest.mark.parametrize("name", ["[draft] :dog:.yaml", "[/x]b.yaml", "$it's.yaml"])
+def test_the_command_for_a_copy_can_be_typed_as_it_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = personalign("recipes", "copy", "quickstart", name)
+    assert result.exit_code == 0, result.output
+    assert Path(name).is_file()
+    written, command = result.stdout.splitlines()[0].split("; run it with: ")
+    assert written == f"{name} written"
+    assert shlex.split(command)[1:] == ["run", name]
 
 
 @pytest.mark.parametrize("recipe", sorted(shipped_recipes()))

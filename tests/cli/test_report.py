@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -432,11 +433,13 @@ def test_mistakes_are_one_message(finished: Path, tmp_path: Path, arguments: lis
 
 
 def test_an_unfinished_run_says_how_to_go_on(finished: Path, tmp_path: Path) -> None:
-    cut = another_run(finished, tmp_path / "cut")
+    cut = another_run(finished, tmp_path / "it's cut")
     (cut / "predictions" / "pal_oracle.jsonl").unlink()
     result = personalign("report", cut)
     assert "is not finished: it lacks pal_oracle; go on with" in result.stderr
-    assert "--resume" in result.stderr
+    [told] = re.findall("go on with `(.*)`", result.stderr)
+    wanted = ["personalign", "run", str(cut / "recipe.yaml"), "--out", str(cut), "--resume"]
+    assert shlex.split(told) == wanted
 
 
 def test_candidates_are_ranked_and_what_is_written_can_be_evaluated(finished: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 import yaml
 from filelock import FileLock
 from safetensors.torch import load_file
@@ -17,6 +19,7 @@ from tests.methods.made_runs import shrunken
 from typer.testing import CliRunner, Result
 
 from personalign.cli.main import app
+from personalign.cli.run import interruptible, resuming
 from personalign.data.formats import read_dialogues
 from personalign.evaluation.metrics import METRICS
 from personalign.methods import pretraining as pretraining_module
@@ -167,6 +170,30 @@ def test_a_second_run_does_nothing(finished: tuple[Path, Result]) -> None:
     assert result.stderr.count(": done before") == len(STEPS)
     assert last_json(result)["results"] == last_json(first)["results"]
     assert last_json(result)["steps"] == last_json(first)["steps"]
+
+
+def test_what_is_to_be_typed_next_can_be_typed_as_it_is(
+    finished: tuple[Path, Result], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(finished[0], tmp_path / "[/draft] it's :dog:"))
+    result = quickstart(folder, "--resume")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert f"Every metric with its interval: {folder / 'table.md'}" in lines
+    for label, command in (("Look at every turn: ", "report"), ("Chat with it: ", "chat")):
+        [typed] = [line.removeprefix(label) for line in lines if line.startswith(label)]
+        assert shlex.split(typed)[1:] == [command, str(folder)]
+
+
+def test_the_command_that_goes_on_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    def stop() -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    again = resuming("run", "[/x] a.yaml", out=Path("it's :dog:"), set_=None, json=False)
+    with pytest.raises(typer.Exit):
+        interruptible(stop, again=again)
+    typed = shlex.split(capsys.readouterr().err.splitlines()[-1])
+    assert typed[1:] == ["run", "[/x] a.yaml", "--out", "it's :dog:", "--resume"]
 
 
 def test_the_published_model_is_complete(finished: tuple[Path, Result]) -> None:

@@ -150,3 +150,13 @@ def test_dropping_does_not_hide_other_faults(tmp_path: Path) -> None:
     path.write_text('{"messages": [{"content": ""}, "x"]}\n{"messages": 1}\n[]\n', encoding="utf-8")
     fields = [fault.field for fault in parse(path, drop_empty_turns=True).faults]
     assert fields == ["messages[0]", "messages", "line"]
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.TSV", "rows.parquet", "rows.csv.gz", "rows.pkl"])
+def test_no_other_format_is_written_under_the_name_of_a_table(tmp_path: Path, name: str) -> None:
+    for format in ("native", "trl", "parlai", "pal"):
+        with pytest.raises(
+            PersonalignError, match=r"could not be read again under that name; end it in .jsonl"
+        ):
+            write_dialogues(tmp_path / name, [TALK], format=format)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []

@@ -287,3 +287,49 @@ def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "load_dataset", load)
     with pytest.raises(PersonalignError, match="no route to owner/talk"):
         read_dialogues("owner/talk")
+
+
+def test_cells_longer_than_csv_reads_by_itself(tmp_path: Path) -> None:
+    long = "bees " * 40_000
+    (dialogue,) = read_dialogues(csv_file(tmp_path, {"persona": "a", "messages": f"hi\n{long}"}))
+    assert dialogue.messages[1] == Turn("assistant", long.strip())
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_header_says_what_parts_the_cells(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "talk.csv"
+    header = delimiter.join(["persona", "messages", "topic"])
+    path.write_text(
+        f"{header}\n" + delimiter.join(['"i bake, a lot; really."', '"hi\nyo"', "x"]), encoding="utf-8"
+    )
+    (dialogue,) = read_dialogues(path)
+    assert (dialogue.persona, dialogue.messages[1].content) == (("i bake, a lot; really.",), "yo")
+
+
+def test_a_tsv_is_parted_by_tabs_alone(tmp_path: Path) -> None:
+    path = tmp_path / "talk.tsv"
+    path.write_text("a;b;messages\tpersona\nhi\ti bake.\n", encoding="utf-8")
+    (dialogue,) = read_dialogues(path, columns={"messages": "a;b;messages"})
+    assert (dialogue.persona, dialogue.messages) == (("i bake.",), (Turn("user", "hi"),))
+
+
+@pytest.mark.parametrize("name", ["talk.CSV", "Talk.Csv", "TALK.TSV"])
+def test_a_table_is_known_by_its_ending_in_capitals_too(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("messages\nhi\n", encoding="utf-8")
+    (dialogue,) = read_dialogues(path)
+    assert (dialogue.id, dialogue.messages) == (f"{path.stem}:2", (Turn("user", "hi"),))
+
+
+@pytest.mark.parametrize("response", ["[]", "{}", "[1, 2]", '{"a": 1}', "[laughs] yes"])
+def test_a_response_is_a_text_whatever_it_begins_with(tmp_path: Path, response: str) -> None:
+    row = {"persona": "a", "history": '["any pets?"]', "response": response}
+    (dialogue,) = read_dialogues(csv_file(tmp_path, row))
+    assert dialogue.messages == (Turn("user", "any pets?"), Turn("assistant", response))
+
+
+def test_blank_turns_of_rows_of_replies_are_taken_out_when_asked(tmp_path: Path) -> None:
+    path = replies_file(tmp_path, {"response": ""}, {"history": ["any pets?", "", "oh"]})
+    assert [fault.field for fault in parse(path, format="hub").faults] == ["response", "history"]
+    (dialogue,) = read_dialogues(path, format="hub", drop_empty_turns=True)
+    assert [turn.content for turn in dialogue.messages] == ["any pets?", "oh", "yes"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from personalign.data.formats import parse, read_dialogues
-from personalign.data.native import dialogue_to_row
+from personalign.data.native import dialogue_to_row, parse_row
 from personalign.errors import PersonalignError
 
 ROW = {
@@ -208,3 +208,20 @@ def test_the_example_in_the_guide_loads(tmp_path: Path) -> None:
 def test_dialogues_travel_between_processes(tmp_path: Path) -> None:
     dialogues = read_dialogues(written(tmp_path, ROW))
     assert pickle.loads(pickle.dumps(dialogues)) == dialogues
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"persona": ["i bake.", "\ud83d"]}, "persona[1]"),
+        ({"messages": [{"role": "assistant", "content": "a \udcff"}]}, "messages[0].content"),
+        ({"person": "\ud83d"}, "person"),
+        ({"candidates": [["\ud83d", "yo"]]}, "candidates[0][0]"),
+    ],
+)
+def test_half_a_character_is_a_fault_whoever_gives_it(change: dict[str, Any], field: str) -> None:
+    row = {"messages": [{"role": "assistant", "content": "yo"}]} | change
+    dialogue, faults = parse_row(row, file="given", line=1)
+    assert dialogue is None
+    assert [fault.field for fault in faults] == [field]
+    assert "holds half a character" in faults[0].problem

@@ -121,3 +121,20 @@ def test_silence_is_a_sentence_like_any_in_a_persona(tmp_path: Path) -> None:
     write_dialogues(target, [given], format="parlai")
     [read] = read_dialogues(target)
     assert (read.persona, read.messages) == (given.persona, given.messages)
+
+
+def test_blank_turns_are_taken_out_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "talk.txt"
+    path.write_text(
+        "1 your persona: a\n2 \tok\t\tno|ok\n3 so?\t \t\tno|yes\n4  \n5 hi\tyo\t\tyo\n", encoding="utf-8"
+    )
+    faults = parse(path).faults
+    assert [(fault.line, fault.field) for fault in faults] == [
+        (2, "text"), (3, "candidates"), (3, "reply"), (4, "text"),
+    ]  # fmt: skip
+    assert all("--drop-empty-turns" in fault.remedy for fault in faults if fault.field != "candidates")
+    (dialogue,) = read_dialogues(path, drop_empty_turns=True)
+    assert dialogue.messages == (
+        Turn("assistant", "ok"), Turn("user", "so?"), Turn("user", "hi"), Turn("assistant", "yo"),
+    )  # fmt: skip
+    assert dialogue.candidates == (("no", "ok"), ("yo",))

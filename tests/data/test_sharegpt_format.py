@@ -56,3 +56,21 @@ def test_a_persona_of_its_own_wins_and_a_system_key_serves(tmp_path: Path) -> No
 def test_each_fault_is_named(tmp_path: Path, talk: Any, field: str) -> None:
     path = written(tmp_path, {"conversations": talk})
     assert [(fault.line, fault.field) for fault in parse(path, format="sharegpt").faults] == [(2, field)]
+
+
+def test_a_persona_that_is_null_is_none_of_its_own(tmp_path: Path) -> None:
+    talk = said(("system", "i keep bees."), ("human", "hi"), ("gpt", "yo"))
+    records = [{"conversations": talk, "persona": None}, {"conversations": talk, "persona": []}]
+    null, empty = read_dialogues(written(tmp_path, *records))
+    assert (null.persona, empty.persona) == (("i keep bees.",), ())
+
+
+def test_other_keys_of_messages_are_kept(tmp_path: Path) -> None:
+    talk = [
+        {"from": "human", "value": "hi", "role": "bot"},
+        {"from": "gpt", "value": "yo", "weight": 0},
+    ]
+    path = written(tmp_path, {"conversations": talk})
+    (dialogue,) = read_dialogues(path)
+    assert dialogue.messages == (Turn("user", "hi"), Turn("assistant", "yo"))
+    assert dialogue.extra["messages"] == [{}, {"weight": 0}]

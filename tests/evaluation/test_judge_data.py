@@ -14,6 +14,7 @@ from personalign.evaluation.nli_rows import (
     normalise,
     read_entailed_pairs,
     read_nli_rows,
+    read_objects,
     sentences_in,
     sentences_of,
 )
@@ -160,7 +161,7 @@ def test_rows_of_snli_are_read_and_those_without_a_label_left_out(tmp_path: Path
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"premise": ' + "9" * 5000 + "}", "{"])
 def test_lines_that_no_parser_takes_are_one_message(tmp_path: Path, line: str) -> None:
     (tmp_path / "rows.jsonl").write_text('{"premise": "a", "hypothesis": "b", "label": "neutral"}\n' + line)
-    with pytest.raises(PersonalignError, match="line 2: not JSON"):
+    with pytest.raises(PersonalignError, match=r"line 2: not (readable )?JSON"):
         read_nli_rows(tmp_path / "rows.jsonl")
 
 
@@ -244,3 +245,21 @@ def test_no_training_row_of_a_real_judge_has_a_sentence_of_the_test_dialogues(pe
     assert gathered.counts["random_neutral_rows"] == 3000
     for item in gathered.train:
         assert not seen & (sentences_of(item.premise) | sentences_of(item.hypothesis))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"premise": "a", "meta": "\\ud83d"}', "line 2: .*half a character"),
+        ('{"premise": "a", "weight": NaN}', "line 2: .*NaN is not a JSON value"),
+        ('{"premise": "a", "premise": "b"}', "line 2: .*key 'premise' occurs twice"),
+    ],
+)
+def test_what_could_not_be_written_again_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("{}\n" + text, encoding="utf-8")
+    with pytest.raises(PersonalignError, match=message):
+        list(read_objects(path))
+    path.write_text(f"[{{}},\n{text}]", encoding="utf-8")
+    with pytest.raises(PersonalignError, match=message.replace("line 2", ":2: line")):
+        list(read_objects(path))

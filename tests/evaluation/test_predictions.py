@@ -58,6 +58,24 @@ def test_the_past_of_a_named_person_is_their_own() -> None:
     assert [q.past for q in asked] == [(), (), (), ("3",)]
 
 
+def test_what_a_person_says_is_read_once_however_many_dialogues(monkeypatch: pytest.MonkeyPatch) -> None:
+    talks = [dialogue(str(number), f"reply {number}", "bye", person="p") for number in range(20)]
+    replies, said = [], Dialogue.said
+
+    def counted(self: Dialogue, role: Any = "assistant", *, before: int | None = None) -> tuple[str, ...]:
+        if before is None:
+            replies.append(self.id)
+        return said(self, role, before=before)
+
+    monkeypatch.setattr(Dialogue, "said", counted)
+    asked = questions_of(talks)
+    assert sorted(replies) == sorted(talk.id for talk in talks)
+    assert asked[6].past == tuple(
+        text for number in range(20) if number != 3 for text in (f"reply {number}", "bye")
+    )
+    assert asked[6].past is asked[7].past
+
+
 def test_rows_come_in_any_order(tmp_path: Path) -> None:
     assert texts(read_predictions(written(tmp_path / "p.jsonl", *ROWS[::-1]), QUESTIONS)) == ["x", "y", "z"]
 
@@ -233,6 +251,9 @@ def test_an_array_and_a_table_are_refused(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text(json.dumps(ROWS, indent=1))
     with pytest.raises(PersonalignError, match="is one JSON array; write each of its objects on a line"):
         read_predictions(tmp_path / "p.json", QUESTIONS)
+    (tmp_path / "my p.json").write_text(json.dumps(ROWS))
+    with pytest.raises(PersonalignError, match=r"jq -c '\.\[\]' '.*/my p\.json'"):
+        read_predictions(tmp_path / "my p.json", QUESTIONS)
     (tmp_path / "p.json").write_text("[\n" + ",\n".join(map(json.dumps, ROWS)) + "\n]\n")
     with pytest.raises(PersonalignError, match="is one JSON array"):
         read_predictions(tmp_path / "p.json", QUESTIONS)

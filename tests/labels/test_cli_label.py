@@ -54,6 +54,14 @@ def test_labels_are_written_and_checked(dialogues: Path, tmp_path: Path) -> None
     assert written[0].extra["mood"] == "odd"
 
 
+def test_labels_under_the_name_of_a_table_are_refused_before_labelling(
+    dialogues: Path, tmp_path: Path
+) -> None:
+    outcome = RUNNER.invoke(APP, [str(dialogues), str(tmp_path / "new.csv"), "--method", "idf"])
+    assert "new.csv: what is written is no .csv file" in str(outcome.exception)
+    assert outcome.output == ""
+
+
 def test_labels_that_are_replaced_are_counted(dialogues: Path, tmp_path: Path) -> None:
     arguments = [str(dialogues), str(tmp_path / "new.jsonl"), "--method", "idf"]
     assert "2 of the dialogues have labels" in RUNNER.invoke(APP, arguments).stderr

@@ -1,4 +1,6 @@
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,21 @@ def test_a_published_model_brings_what_it_needs(published: Path) -> None:
     assert model.decoding == DecodingSettings("greedy", max_new_tokens=12, seed=7)
     assert model.examples == (("i have a cat .", "i work at night ."), ("i like parrot .",))
     assert model.source == str(published)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "command"),
+    [("name: mine", "run"), ("method: pretrain", "pretrain"), ("method: learn", "learn")],
+)
+def test_the_command_that_goes_on_can_be_typed_as_it_is(tmp_path: Path, recipe: str, command: str) -> None:
+    run = tmp_path / "it's my [run]"
+    run.mkdir()
+    (run / "recipe.yaml").write_text(recipe + "\n")
+    with pytest.raises(PersonalignError) as caught:
+        open_model(run)
+    [told] = re.findall("go on with `(.*)`", str(caught.value))
+    what = ["EXPORT", "--person", "NAME"] if command == "learn" else [str(run / "recipe.yaml")]
+    assert shlex.split(told) == ["personalign", command, *what, "--out", str(run), "--resume"]
 
 
 def test_a_run_is_opened_by_its_folder(copy: Path, tmp_path: Path) -> None:

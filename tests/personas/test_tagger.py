@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,9 @@ def test_the_commands(trained: tuple[Path, dict[str, Any]], tiny_encoder: Path, 
         "0 facts in 0 messages"
         in run("show", folder / "tagger", tmp_path / "said.jsonl", "--person", "ben").stdout
     )
+    # A terminal obeys nothing of it.
+    write_dialogues(tmp_path / "loud.jsonl", [replace(said, person="ann\x1b[31m")])
+    assert "ann[31m: i | like_animal" in run("show", folder / "tagger", tmp_path / "loud.jsonl").stdout
     trained_anew = run(
         "train", folder / "facts.jsonl", tmp_path / "new", "--encoder", tiny_encoder, "--epochs", 1, "--json"
     )

@@ -10,6 +10,7 @@ from personalign._files import write_jsonl
 from personalign.cli._persona import checked, read_persona
 from personalign.cli._terminal import Terminal
 from personalign.data.dialogue import Dialogue, Turn
+from personalign.data.formats import check_writable
 from personalign.data.native import dialogue_to_row
 from personalign.errors import PersonalignError
 
@@ -176,6 +177,7 @@ class Conversation:
             path = Path(text).expanduser()
         except RuntimeError:
             raise PersonalignError(f"{text}: there is no such home folder; name another file") from None
+        check_writable(path)
         if path.exists() and path not in self._saved:
             raise PersonalignError(f"{path} exists already; name another file")
         write_jsonl(path, [self.row()])

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from personalign._files import check_regular
 from personalign.errors import PersonalignError
 
 
@@ -23,6 +24,8 @@ def keep_existing(*paths: Path, force: bool) -> None:
     folders = [str(path) for path in paths if path.is_dir()]
     if folders:
         raise PersonalignError(f"{', '.join(folders)}: a folder; name a file to write")
+    for path in paths:
+        check_regular(path)
     there = [str(path) for path in paths if path.exists()]
     if there and not force:
         raise PersonalignError(

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -21,8 +22,13 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 SECONDS_BETWEEN_LINES = 10.0
+# Left to the terminal, they would move its cursor or change its colours.
+_CONTROL = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+# JSON itself leaves these as they are; in it they stand in strings alone.
+_ESCAPED = {code: f"\\u{code:04x}" for code in range(127, 160)}
 
 Item = TypeVar("Item")
 
@@ -33,7 +39,8 @@ def emit_json(result: Mapping[str, Any]) -> None:
     Paths become strings, dataclasses objects, tuples arrays; numbers that JSON cannot write (NaN, infinities)
     become null. Anything else that JSON does not know is a TypeError.
     """
-    sys.stdout.write(json.dumps(_plain(result), ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(_plain(result), ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(text.translate(_ESCAPED) + "\n")
     sys.stdout.flush()
 
 
@@ -70,14 +77,40 @@ def program() -> str:
     return os.path.relpath(here) if here.is_relative_to(Path.cwd()) else str(here)
 
 
+def command_line(*words: object) -> str:
+    """What to type for one of our commands, its words quoted as a shell needs them."""
+    return shlex.join([program(), *map(str, words)])
+
+
+def print_command(console: Console, label: str, *words: object) -> None:
+    """Print what to type, after a label: to be copied, and so without line breaks, whatever a path in it looks like."""
+    console.print(f"{label} {command_line(*words)}", markup=False, emoji=False, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Print a table of results, as wide as it is where no terminal sets a width; there long words go on below."""
+    console = output_console()
+    if not console.file.isatty():
+        wide = console.options.update(max_width=sys.maxsize)
+        console.width = max(console.width, console.measure(table, options=wide).maximum)
+    for column in table.columns:
+        column.overflow = "fold"
+    console.print(table)
+
+
+def clean(text: str) -> str:
+    """Somebody else's text without the signs that a terminal would obey."""
+    return text.translate(_CONTROL)
+
+
 def output_console() -> Console:
     """For results: standard output, without inventing colours where it is not a terminal."""
-    return Console(file=sys.stdout, highlight=False)
+    return Console(file=sys.stdout, highlight=False, emoji=False)
 
 
 def message_console() -> Console:
     """For progress and remarks: standard error, so that results can be piped."""
-    return Console(file=sys.stderr, highlight=False)
+    return Console(file=sys.stderr, highlight=False, emoji=False)
 
 
 @contextlib.contextmanager
@@ -111,7 +144,7 @@ def track(
 
 def _bar(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -145,7 +178,7 @@ class _Lines:
     def _print(self, times: str) -> None:
         share = self._done / self._total if self._total else 1.0
         line = f"{self._description}: {self._done}/{self._total} ({share:.0%}), {times}"
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(line, markup=False, emoji=False, soft_wrap=True)
 
 
 def clock(seconds: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from personalign.cli._output import message_console
+from personalign.cli._output import clean, message_console
 from personalign.errors import PersonalignError
 from personalign.evaluation.tokens import Language, mostly_chinese
 
@@ -84,7 +84,7 @@ def print_left_out(found: "Evaluation") -> None:
 
 def print_remarks(remarks: Sequence[str | None]) -> None:
     for remark in filter(None, remarks):
-        message_console().print(f"note: {remark}", markup=False, soft_wrap=True)
+        message_console().print(f"note: {clean(remark)}", markup=False, soft_wrap=True)
 
 
 def remark_on_language(systems: "Mapping[str, Sequence[Answers]]") -> str | None:

@@ -12,11 +12,9 @@ from typing import Literal
 
 from rich.text import Text
 
-from personalign.cli._output import output_console
+from personalign.cli._output import clean, output_console
 
 PROMPT = "you> "
-# Left to the terminal, they would move its cursor or change its colours.
-_CONTROL = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 class Terminal:
@@ -79,12 +77,12 @@ class Terminal:
             return line
 
     def show(self, text: str, *, style: str = "") -> None:
-        self._console.print(Text(_clean(text)), style=style, soft_wrap=True)
+        self._console.print(Text(clean(text)), style=style, soft_wrap=True)
 
     def stream(self, piece: str, *, label: str = "") -> None:
         """Show a piece of a reply, after a label. Raises KeyboardInterrupt after it if Ctrl-C was pressed."""
         if piece:
-            shown = Text(label, style="bold").append(_clean(piece), style="not bold")
+            shown = Text(label, style="bold").append(clean(piece), style="not bold")
             self._console.print(shown, end="", soft_wrap=True)
             self._console.file.flush()
         if self._stops_wanted():
@@ -116,7 +114,3 @@ class Terminal:
             # Nothing expects a second one while the first is being handled.
             self._state = "idle"
             raise KeyboardInterrupt
-
-
-def _clean(text: str) -> str:
-    return text.translate(_CONTROL)

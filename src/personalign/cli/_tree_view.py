@@ -6,6 +6,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from personalign.cli._output import clean
 from personalign.data.dialogue import Dialogue
 from personalign.errors import PersonalignError
 
@@ -60,7 +61,7 @@ def _depth(nodes: list[Any], number: int) -> int:
 
 def _readable(token: str) -> str:
     """Byte-level BPE writes a blank as Ġ and a line break as Ċ."""
-    return token.replace("Ġ", "␣").replace("Ċ", "⏎").replace("\n", "⏎")
+    return clean(token.replace("Ġ", "␣").replace("Ċ", "⏎").replace("\n", "⏎"))
 
 
 def _open_tokenizer(dialogue: Dialogue, source: str | None) -> Any:

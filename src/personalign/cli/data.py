@@ -11,10 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 from personalign.cli._options import column_map, keep_existing, pairs_of
-from personalign.cli._output import emit_json, output_console
+from personalign.cli._output import clean, emit_json, output_console
 from personalign.cli.exports import import_chat
 from personalign.data.dialogue import Dialogue
-from personalign.data.formats import Format, WriteFormat, read_dialogues, write_dialogues
+from personalign.data.formats import (
+    Format,
+    WriteFormat,
+    check_writable,
+    read_dialogues,
+    write_dialogues,
+)
+from personalign.data.pal import left_out
 from personalign.data.split import overlap, split_by_persona
 from personalign.data.statistics import statistics
 from personalign.data.validate import validate as faults_of
@@ -137,7 +144,7 @@ def validate(
         emit_json({"source": source, "faults": [dataclasses.asdict(fault) for fault in faults]})
     else:
         for fault in faults:
-            typer.echo(str(fault))
+            typer.echo(clean(str(fault)))
         typer.echo(f"{source}: {len(faults)} {'fault' if len(faults) == 1 else 'faults'}")
     if faults:
         raise typer.Exit(1)
@@ -157,6 +164,7 @@ def convert(
     as_json: JsonOption = False,
 ) -> None:
     """Write the dialogues of any source in another format."""
+    check_writable(target)
     keep_existing(target, force=force)
     dialogues = read_dialogues(
         source,
@@ -168,13 +176,19 @@ def convert(
     )
     written = write_dialogues(target, dialogues, format=to)
     replies = sum(len(dialogue.reply_indices()) for dialogue in dialogues)
+    lost = left_out(dialogues) if to == "pal" else None
     if as_json:
         counts = {"dialogues": len(dialogues), "replies": replies, "records": written}
-        emit_json({"target": str(target), "format": to, **counts})
+        more = {} if lost is None else {"left_out": lost}
+        emit_json({"target": str(target), "format": to, **counts, **more})
         return
     typer.echo(f"{target}: {written} {_RECORDS[to]} of {len(dialogues)} dialogues with {replies} replies")
     if to == "trl" and written < replies:
         typer.echo(f"{replies - written} replies have no rejected one or open their dialogue: not written")
+    if lost is not None and (lost.turns or lost.dialogues):
+        typer.echo(
+            f"{lost.turns} turns that no reply follows, and with them {lost.dialogues} dialogues: not written"
+        )
 
 
 _RECORDS: dict[WriteFormat, str] = {
@@ -251,20 +265,25 @@ def print_dialogue(dialogue: Dialogue, *, console: Console) -> None:
 
 
 def _shown(dialogue: Dialogue) -> Iterator[Text]:
-    """The lines to print, as `Text`: rich would change marks such as `:dog:` and `[b]` in a plain string."""
-    of_person = "" if dialogue.person is None else f" person {dialogue.person}"
-    yield Text.assemble((dialogue.id, "bold"), (of_person, "dim"))
+    """The lines to print, without signs that a terminal obeys.
+
+    As `Text`: rich would change marks such as `:dog:` and `[b]` in a plain string.
+    """
+    of_person = "" if dialogue.person is None else f" person {clean(dialogue.person)}"
+    yield Text.assemble((clean(dialogue.id), "bold"), (of_person, "dim"))
     for title, lines in (("persona", dialogue.persona), ("partner's persona", dialogue.partner_persona)):
         if lines or title == "persona":
             yield Text.assemble((title, "bold"), "" if lines else " (none)")
         for index, line in enumerate(lines):
-            yield Text(f"  {index} {line}")
+            yield Text(f"  {index} {clean(line)}")
     reply = 0
     for turn in dialogue.messages:
         if turn.role == "user":
-            yield Text.assemble(("user", "cyan"), f"      {turn.content}")
+            yield Text.assemble(("user", "cyan"), f"      {clean(turn.content)}")
             continue
-        yield Text.assemble(("assistant", "green"), f" {turn.content}", (_notes(dialogue, reply), "dim"))
+        yield Text.assemble(
+            ("assistant", "green"), f" {clean(turn.content)}", (_notes(dialogue, reply), "dim")
+        )
         reply += 1
 
 

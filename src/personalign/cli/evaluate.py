@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from personalign.cli._output import emit_json, message_console, output_console, progress
+from personalign.cli._output import emit_json, message_console, print_table, progress
 from personalign.cli._systems import (
     chosen_metrics,
     judged_by,
@@ -151,7 +151,6 @@ def _print(found: Evaluation, *, level: float) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console = output_console()
     names = list(found.scores)
     metrics = list(dict.fromkeys(metric for scores in found.scores.values() for metric in scores))
     title = f"{found.turns:,} turns of {found.dialogues:,} dialogues, {level:.0%} intervals by dialogue"
@@ -160,7 +159,7 @@ def _print(found: Evaluation, *, level: float) -> None:
     table = Table("metric", *map(escape, names), title=escape(title))
     for metric in metrics:
         table.add_row(metric, *(escape(_cell(found, name, metric)) for name in names))
-    console.print(table)
+    print_table(table)
     _print_differences(found, level=level)
     remarks = message_console()
     tests = sorted({one.test for some in found.differences.values() for one in some.values()})
@@ -187,7 +186,7 @@ def _print_differences(found: Evaluation, *, level: float) -> None:
                 "< .0001" if one.p_holm < 0.0001 else _figure(one.p_holm, ".4f"),
                 f"{better_or_worse(metric, one.comparison.difference)} {one.stars}",
             )
-        output_console().print(table)
+        print_table(table)
 
 
 def _cell(found: Evaluation, name: str, metric: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from personalign.cli._options import column_map, keep_existing
-from personalign.cli._output import emit_json
+from personalign.cli._output import clean, emit_json
 from personalign.data.exports import (
     SILENCE,
     ChatLog,
@@ -17,7 +17,7 @@ from personalign.data.exports import (
     read_export,
     sessions_of,
 )
-from personalign.data.formats import write_dialogues
+from personalign.data.formats import check_writable, write_dialogues
 from personalign.errors import PersonalignError
 
 _MOST_HOURS = 1_000_000
@@ -53,6 +53,7 @@ def import_chat(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
     """Cut an exported chat into the sessions of one person. Nothing leaves the machine; ask those who wrote."""
+    check_writable(target)
     keep_existing(target, force=force)
     log, found = read_sessions(
         export, person, silence, format=format, chat=chat, date_order=date_order, column=column
@@ -69,7 +70,7 @@ def import_chat(
         emit_json({"target": str(target), "person": found.person, **counts, **more})
         return
     typer.echo(
-        f"{target}: {len(found.dialogues):,} sessions of {found.person} with {replies:,} replies, "
+        f"{target}: {len(found.dialogues):,} sessions of {clean(found.person)} with {replies:,} replies, "
         f"{found.first:%Y-%m-%d} to {found.last:%Y-%m-%d}, from {found.messages:,} messages"
     )
     tell_losses(export, log, found)
@@ -97,10 +98,10 @@ def read_sessions(
 def tell_losses(export: Path, log: ChatLog, found: Sessions) -> None:
     """What of the export is in no session, and what was guessed of it."""
     for remark in log.remarks:
-        typer.echo(f"{export}: {remark}", err=True)
+        typer.echo(f"{export}: {clean(remark)}", err=True)
     if found.without_reply:
         typer.echo(
-            f"{found.without_reply:,} sessions with nothing by {found.person}, or by nobody else: left out"
+            f"{found.without_reply:,} sessions with nothing by {clean(found.person)}, or by nobody else: left out"
         )
     for reason, count in sorted(log.left_out.items()):
-        typer.echo(f"{count:,} {reason}: left out")
+        typer.echo(f"{count:,} {clean(reason)}: left out")

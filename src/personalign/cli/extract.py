@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from personalign.cli._counting import counting
-from personalign.cli._output import emit_json, quieten
+from personalign.cli._output import clean, emit_json, quieten
 from personalign.errors import PersonalignError
 
 app = typer.Typer(
@@ -138,7 +138,7 @@ def show(
         emit_json({"facts": rows[:limit], "messages": len(said), "found": len(rows)})
         return
     for row in rows[:limit]:
-        typer.echo(f"{row['person']}: {' | '.join(row['triple'])}    <- {row['text']}")
+        typer.echo(clean(f"{row['person']}: {' | '.join(row['triple'])}    <- {row['text']}"))
     typer.echo(
         f"{len(rows):,} facts in {len(said):,} messages" + (f", {limit} shown" if len(rows) > limit else "")
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from personalign.cli._counting import counting
-from personalign.cli._output import emit_json, output_console, quieten
+from personalign.cli._output import clean, emit_json, output_console, quieten
 from personalign.cli._systems import print_remarks
 from personalign.errors import PersonalignError
 
@@ -269,7 +269,8 @@ def _print_figures(figures: Mapping[str, Any]) -> None:
     console = output_console()
     for name, value in figures.items():
         if isinstance(value, float):
-            console.print(f"  {name.replace('_', ' '):<32} {value:.3f}", markup=False)
+            # Some are called as a file calls its parts.
+            console.print(f"  {clean(name).replace('_', ' '):<32} {value:.3f}", markup=False)
         elif isinstance(value, Mapping) and name != "confusion":
             _print_figures({f"{name}, {key}": item for key, item in value.items()})
 

@@ -63,13 +63,14 @@ def label(
 
     Give OUT to write the labelled dialogues, --check to compare with the labels that SOURCE has, or both.
     """
-    from personalign.data.formats import read_dialogues, write_dialogues
+    from personalign.data.formats import check_writable, read_dialogues, write_dialogues
 
     if out is None and not check:
         raise PersonalignError(
             "nothing to do: give OUT to write labels, or --check to compare with given ones"
         )
     if out is not None:
+        check_writable(out)
         keep_existing(out, force=force)
     dialogues = read_dialogues(
         source,
@@ -108,7 +109,8 @@ def label(
     console = output_console()
     console.print(
         f"{len(dialogues):,} dialogues, {len(turns):,} turns, share of none {result['share_none']:.3f} "
-        f"({labeller.name}, threshold {labeller.threshold:g})"
+        f"({labeller.name}, threshold {labeller.threshold:g})",
+        markup=False,
     )
     if check:
         result["agreement"] = _agreement(dialogues, labels)

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +32,7 @@ from personalign.methods.recipe import read_recipe, recipe_yaml
 from personalign.methods.steps import alone_in
 
 _SHOWN_FACTS = 40
-_CHINESE = 0.2
+_CHINESE, _KANA, _LATIN = 0.2, 0.2, 0.5
 # English: of at least so many messages of so many words, so large a share has one of these.
 _LONGER, _SHARE = 5, 0.3
 _ENGLISH = frozenset(
@@ -175,11 +176,9 @@ def learn(
         )
         tell_losses(export, log, read)
         replies = sum(len(item.reply_indices()) for item in sessions)
-        console.print(
+        _print(
             f"{read.person}: {counted(len(read.dialogues))} in {read.messages:,} messages, {read.first:%Y-%m-%d} to "
-            f"{read.last:%Y-%m-%d}; the latest {len(sessions):,} are learnt from, with {replies:,} replies",
-            markup=False,
-            soft_wrap=True,
+            f"{read.last:%Y-%m-%d}; the latest {len(sessions):,} are learnt from, with {replies:,} replies"
         )
         if len(sessions) < FEW_SESSIONS:
             console.print(
@@ -188,7 +187,7 @@ def learn(
                 soft_wrap=True,
             )
         if person != read.person:
-            console.print(f"'{person}' is read as {read.person}", markup=False)
+            _print(f"'{person}' is read as {read.person}")
         ask = not yes and sys.stdin.isatty()
         strikes = Strikes(strike or [], strike_word or [])
         kept, found = _struck(sessions, extractor, strikes, language=language, ask=ask, every=all_facts)
@@ -213,7 +212,7 @@ def learn(
         console.print(
             "No session of theirs fits into a chat's prompt: a chat begins with nothing", soft_wrap=True
         )
-    console.print(f"Talk to it: {_output.program()} chat {folder}", markup=False, soft_wrap=True)
+    _output.print_command(console, "Talk to it:", "chat", folder)
     if json:
         _output.emit_json({"folder": folder, "steps": records, **found})
 
@@ -293,42 +292,43 @@ def _struck(
     """Show the facts with their sentences; the sessions without what is struck."""
     from personalign.methods.extractors import open_extractor
     from personalign.methods.learn import facts_of, mentions, without_facts
-    from personalign.personas.statements import Statements
+    from personalign.personas.statements import Statements, messages_with
 
     finder = (
         None if extractor is None else open_extractor(str(extractor), language=language)
     ) or Statements()
     facts = facts_of(sessions, finder)
-    console = _output.output_console()
-    console.print(f"{len(facts):,} facts, found as {finder.name}:", markup=False, soft_wrap=True)
+    _print(f"{len(facts):,} facts, found as {finder.name}:")
     # Who is asked must see all.
     shown = facts if every or ask else facts[:_SHOWN_FACTS]
     for number, found in enumerate(shown, start=1):
         subject, relation, thing = found.fact
-        line = thing if relation == "say" else f"{subject} {relation} {thing}: {' '.join(found.text.split())}"
-        console.print(f"  {number:3} {line[:160]}", markup=False, soft_wrap=True)
+        line = thing if relation == "say" else f"{subject} {relation} {thing}: {found.text}"
+        _print(f"  {number:3} {' '.join(line.split())[:160]}")
     if len(facts) > len(shown):
-        console.print(f"  ... and {len(facts) - len(shown):,} more (--all-facts)", markup=False)
+        _print(f"  ... and {len(facts) - len(shown):,} more (--all-facts)")
     if wrong := [number for number in strikes.numbers if not 1 <= number <= len(facts)]:
         raise PersonalignError(
             f"--strike {wrong[0]}: there are {len(facts)} facts; write a number of the list"
         )
-    numbers, words = list(strikes.numbers), list(strikes.words)
+    said = [turn.content for item in sessions for turn in item.messages]
+    numbers, hits = list(strikes.numbers), messages_with(said, strikes.words)
+    _check_words(hits)
     if ask:
-        more = _asked(len(facts))
-        numbers, words = [*numbers, *more.numbers], [*words, *more.words]
+        more, more_hits = _asked(len(facts), said)
+        numbers, hits = [*numbers, *more], hits | more_hits
     kept, gone = sessions, 0
-    if numbers or words:
+    if numbers or hits:
+        for word, count in hits.items():
+            _print(f"{word}: in {count:,} messages")
         chosen = [facts[number - 1].fact for number in numbers]
-        kept, gone = without_facts(sessions, chosen, finder, words=words)
-        console.print(f"{gone} messages left out, which state what was struck", markup=False)
+        kept, gone = without_facts(sessions, chosen, finder, words=hits)
+        _print(f"{gone} messages left out, which state what was struck")
         if left := mentions(kept, chosen):
             named = ", ".join(f"{word} ({count})" for word, count in left.items())
-            console.print(
+            _print(
                 f"Words of these facts that other messages still have: {named}. They are learnt; --strike-word WORD "
-                "leaves out every message with a word",
-                markup=False,
-                soft_wrap=True,
+                "leaves out every message with a word"
             )
     if not kept:
         raise PersonalignError("nothing is left to learn from; strike less")
@@ -336,20 +336,46 @@ def _struck(
         {"number": number, "fact": list(item.fact), "text": item.text, "session": sessions[item.session].id}
         for number, item in enumerate(facts, start=1)
     ]
-    return kept, {"facts": listed, "struck": numbers, "struck_words": words, "messages_left_out": gone}
+    return kept, {
+        "facts": listed,
+        "struck": numbers,
+        "struck_words": list(hits),
+        "messages_with_word": hits,
+        "messages_left_out": gone,
+    }
 
 
-def _asked(facts: int) -> Strikes:
-    """Until what is typed can be read: numbers, ranges of them, words, or nothing."""
+def _print(text: str) -> None:
+    """Somebody's words among others: nothing in them is markup, and the terminal obeys none of their signs."""
+    _output.output_console().print(_output.clean(text), markup=False, emoji=False, soft_wrap=True)
+
+
+def _check_words(hits: Mapping[str, int]) -> None:
+    """A word that is nowhere is most likely misspelt, and what it is about would be learnt."""
+    if missed := [word for word, count in hits.items() if not count]:
+        raise PersonalignError(
+            f"strike word '{missed[0]}': no message that would be learnt from has it, so it would strike nothing; write "
+            "the word as it stands in the chat, or leave it out"
+        )
+
+
+def _asked(facts: int, said: Sequence[str]) -> tuple[list[int], dict[str, int]]:
+    """The numbers and the words of the answer, these with how many messages have them; asks until it can be read."""
+    from personalign.personas.statements import messages_with
+
     while True:
         try:
             answer = input("Strike which? Numbers (3 7-9), words that no message may have, or nothing: ")
         except EOFError:
-            return Strikes([], [])
+            return [], {}
         try:
-            return read_strikes(answer, facts=facts)
+            strikes = read_strikes(answer, facts=facts)
+            hits = messages_with(said, strikes.words)
+            _check_words(hits)
         except PersonalignError as error:
-            _output.message_console().print(f"{error}", markup=False)
+            _output.message_console().print(f"{error}", markup=False, emoji=False)
+        else:
+            return strikes.numbers, hits
 
 
 def read_strikes(text: str, *, facts: int) -> Strikes:
@@ -368,18 +394,32 @@ def read_strikes(text: str, *, facts: int) -> Strikes:
 
 
 def _language(sessions: list[Dialogue]) -> str:
-    """Chinese where a good part of what is said is Chinese characters, else English."""
-    text = "".join(turn.content for item in sessions for turn in item.messages)
-    signs = [sign for sign in text if sign.isalpha()]
-    chinese = sum("一" <= sign <= "鿿" for sign in signs)
-    return "zh" if signs and chinese / len(signs) > _CHINESE else "en"
+    """Chinese where a good part of what is said is Chinese characters, else English.
+
+    Japanese has them, too, but hardly a sentence without kana.
+    """
+    letters = _letters(sessions)
+    chinese = sum("\u4e00" <= sign <= "\u9fff" for sign in letters)
+    kana = sum("\u3041" <= sign <= "\u30ff" or "\uff66" <= sign <= "\uff9d" for sign in letters)
+    enough = bool(letters) and chinese / len(letters) > _CHINESE
+    return "zh" if enough and kana <= _KANA * (kana + chinese) else "en"
 
 
 def _reads_as_english(sessions: list[Dialogue]) -> bool:
-    """Whether enough of the longer messages have one of the commonest English words; of few messages nobody knows."""
+    """Whether it is in Latin letters, and enough of the longer messages have one of the commonest English words.
+
+    Of few messages nobody knows.
+    """
+    letters = _letters(sessions)
+    if sum(sign.isascii() for sign in letters) < _LATIN * len(letters):
+        return False
     cut = [re.findall(r"[^\W\d_]+(?:['’]\w+)?", text.lower()) for item in sessions for text in item.said()]
     longer = [set(words) for words in cut if len(words) >= _LONGER]
     return len(longer) < _LONGER or sum(bool(words & _ENGLISH) for words in longer) >= _SHARE * len(longer)
+
+
+def _letters(sessions: list[Dialogue]) -> list[str]:
+    return [sign for item in sessions for turn in item.messages for sign in turn.content if sign.isalpha()]
 
 
 def _slug(name: str) -> str:

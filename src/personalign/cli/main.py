@@ -141,18 +141,41 @@ def _ends_without_traceback() -> Iterator[None]:
     try:
         yield
     except PersonalignError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(str(error))
+        raise typer.Exit(EXIT_ERROR) from error
+    except UnicodeError as error:
+        _tell(_said_of(error))
         raise typer.Exit(EXIT_ERROR) from error
     except OSError as error:
         # A reader that left, as `head` does, is no error; click ends quietly on it.
         if error.errno == errno.EPIPE:
             raise
         place = f"{error.filename}: " if error.filename is not None else ""
-        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+        _tell(f"{place}{error.strerror or error}")
         raise typer.Exit(EXIT_ERROR) from error
     except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+def _tell(problem: str) -> None:
+    from personalign.cli._output import clean
+
+    # It may quote a file.
+    print(f"error: {clean(problem)}", file=sys.stderr)
+
+
+def _said_of(error: UnicodeError) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        signs = error.object[error.start : error.end]
+        if any("\ud800" <= sign <= "\udfff" for sign in signs):
+            return (
+                f"{signs[:10]!r} is half a character, which no file can hold; take it out of what was given"
+            )
+        return f"{signs[:10]!r} cannot be written in {error.encoding}; set PYTHONIOENCODING=utf-8"
+    if isinstance(error, UnicodeDecodeError):
+        return f"something that was read is not {error.encoding} ({error.reason}); convert it to UTF-8"
+    return str(error)
 
 
 app = build_app()

@@ -42,6 +42,6 @@ def pretrain(
         console.print(f"held out, {name}: {value:.3f}", markup=False)
     console.print(f"Done in {_output.clock(time.monotonic() - start)}.")
     console.print(f"Model, card and loss curve: {folder / MODEL}", markup=False, soft_wrap=True)
-    console.print(f"Chat with it: {_output.program()} chat {folder / MODEL}", markup=False, soft_wrap=True)
+    _output.print_command(console, "Chat with it:", "chat", folder / MODEL)
     if json:
         _output.emit_json({"model": folder / MODEL, "record": record})

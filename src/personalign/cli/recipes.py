@@ -8,7 +8,7 @@ import yaml
 
 from personalign._files import write_text
 from personalign._mini import MINI
-from personalign.cli._output import emit_json, output_console
+from personalign.cli._output import emit_json, output_console, print_command
 from personalign.errors import PersonalignError
 
 app = typer.Typer(
@@ -114,7 +114,7 @@ def copy_recipe(
         raise PersonalignError(f"{path} exists already; name another file")
     write_text(path, _own(text, name=path.stem, of=name))
     command = "pretrain" if yaml.safe_load(text).get("method") == PRETRAIN else "run"
-    output_console().print(f"{path} written; run it with: personalign {command} {path}")
+    print_command(output_console(), f"{path} written; run it with:", command, path)
     if json:
         emit_json({"name": name, "path": path})
 

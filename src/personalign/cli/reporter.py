@@ -22,7 +22,7 @@ class TerminalReporter:
             self._console = Console(quiet=True)
 
     def say(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(_output.clean(text), markup=False, emoji=False, soft_wrap=True)
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator["Advance"]:

@@ -1,6 +1,5 @@
 """`personalign run`: a recipe from data to a table."""
 
-import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -60,12 +59,12 @@ def resuming(
     *command: str, out: Path | None, set_: list[str] | None, until: str | None = None, json: bool = False
 ) -> str:
     """The command line that goes on where this one was stopped."""
-    words = [_output.program(), *command]
+    words = list(command)
     words += [] if out is None else ["--out", str(out)]
     words += [word for assignment in set_ or [] for word in ("--set", assignment)]
     words += [] if until is None else ["--until", until]
     words += ["--json"] if json else []
-    return shlex.join([*words, "--resume"])
+    return _output.command_line(*words, "--resume")
 
 
 def execute(made: "AnyRun", *, until: str | None, again: str, ranks: Ranks = ALONE) -> dict[str, Any]:
@@ -91,7 +90,7 @@ def interruptible(work: Callable[[], dict[str, Any]], *, again: str, ranks: Rank
             said = "interrupted; what was finished before is kept"
         if ranks.main:
             console.print(f"{said}. Go on with:", markup=False, soft_wrap=True)
-            console.print(f"  {again}", markup=False, soft_wrap=True)
+            console.print(f"  {again}", markup=False, emoji=False, soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -106,7 +105,7 @@ def finish(made: "AnyRun", records: dict[str, Any], *, json: bool) -> None:
         header, rows = summary_rows(_first_part(results) if remembers else results)
         # Without a frame the widest row still fits 80 columns; a cut figure is worse than a plain table.
         table = Table(
-            title=made.recipe.name,
+            title=escape(made.recipe.name),
             title_justify="left",
             box=SIMPLE_HEAD,
             show_edge=False,
@@ -117,15 +116,15 @@ def finish(made: "AnyRun", records: dict[str, Any], *, json: bool) -> None:
             table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
         for row in rows:
             table.add_row(*row)
-        console.print(table)
+        _output.print_table(table)
         for name, meaning in legend(results).items():
             console.print(f"{name}: {meaning}", markup=False, soft_wrap=True, style="dim")
-        console.print(f"Every metric with its interval: {made.folder / 'table.md'}", soft_wrap=True)
-        console.print(f"Look at every turn: {_output.program()} report {made.folder}", soft_wrap=True)
-        told = " --sessions FILE --person NAME" if remembers else ""
         console.print(
-            f"Chat with it: {_output.program()} chat {made.folder}{told}", markup=False, soft_wrap=True
+            f"Every metric with its interval: {made.folder / 'table.md'}", markup=False, soft_wrap=True
         )
+        _output.print_command(console, "Look at every turn:", "report", made.folder)
+        told = ("--sessions", "FILE", "--person", "NAME") if remembers else ()
+        _output.print_command(console, "Chat with it:", "chat", made.folder, *told)
     if json:
         _output.emit_json({"run": made.folder, "steps": records, "results": results})
 

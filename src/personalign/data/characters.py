@@ -173,7 +173,7 @@ def read_light(path: Path) -> Rows:
     file = str(path)
     if not path.is_file():
         return Rows((), (Fault(file, 0, "file", "is a folder", "name the file of LIGHT's episodes"),))
-    if path.suffix == ".pkl":
+    if path.suffix.lower() == ".pkl":
         try:
             with path.open("rb") as stream:
                 episodes = _PlainUnpickler(stream).load()

@@ -1,5 +1,6 @@
 """What is wrong with a file, where, and what to write instead."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from personalign.errors import PersonalignError
 
 SHOWN = 10
+# Where no command lists all: enough to mend a file by, and not a screen for each row of a long table.
+LISTED = 100
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -40,15 +43,16 @@ class Rows:
     faults: tuple[Fault, ...] = ()
 
 
-def error_of(faults: Sequence[Fault]) -> PersonalignError:
-    """The error that stands for `faults`: the first of them in full, and their count."""
-    shown = "\n".join(f"  {fault}" for fault in faults[:SHOWN])
-    hidden = len(faults) - SHOWN
-    tail = (
-        f"\n  ... and {hidden} more; `personalign data validate {faults[0].file}` lists all"
-        if hidden > 0
-        else ""
-    )
+def error_of(faults: Sequence[Fault], *, command: Sequence[str] | None = None) -> PersonalignError:
+    """The error that stands for `faults`: the first of them in full, and their count.
+
+    `command` is what to type to see all, word by word. Where there is none, more of them are shown.
+    """
+    most = LISTED if command is None else SHOWN
+    shown = "\n".join(f"  {fault}" for fault in faults[:most])
+    hidden = len(faults) - most
+    advice = "" if command is None else f"; `{shlex.join(command)}` lists all"
+    tail = f"\n  ... and {hidden:,} more{advice}" if hidden > 0 else ""
     noun = "fault" if len(faults) == 1 else "faults"
     return PersonalignError(f"{faults[0].file} was not read: {len(faults)} {noun}\n{shown}{tail}")
 

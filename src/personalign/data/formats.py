@@ -20,6 +20,7 @@ Format = Literal["native", "parlai", "pal", "sharegpt", "hub", "transcripts", "c
 WriteFormat = Literal["native", "trl", "parlai", "pal"]
 
 _TABLES = (".csv", ".tsv", ".parquet")
+_PICKLE = ".pkl"
 _PARLAI_LINE = re.compile(r"\s*[0-9]+ ")
 _LIST_IN_LIST = re.compile(r"\s*\[\s*\[")
 _CONVERSATIONS = re.compile(r'"conversations"\s*:\s*\[')
@@ -64,8 +65,20 @@ def read_dialogues(
         drop_empty_turns=drop_empty_turns,
     )
     if parsed.faults:
-        raise error_of(parsed.faults)
+        raise error_of(
+            parsed.faults, command=_listing(path_or_id, format=format, columns=columns, split=split)
+        )
     return list(parsed.dialogues)
+
+
+def _listing(
+    source: str | Path, *, format: Format | None, columns: Mapping[str, str] | None, split: str | None
+) -> list[str]:
+    """The command that lists all faults of a source that was read with these options."""
+    words = ["personalign", "data", "validate", str(source)]
+    words += [] if format is None else ["--format", format]
+    words += [word for field, column in (columns or {}).items() for word in ("--column", f"{field}={column}")]
+    return words + ([] if split is None else ["--split", split])
 
 
 def parse(
@@ -79,7 +92,7 @@ def parse(
 ) -> Parsed:
     """As `read_dialogues`, but the faults are returned beside what could be read."""
     source = str(path_or_id)
-    rows = _read_rows(source, format=format, columns=columns, split=split)
+    rows = _read_rows(source, format=format, columns=columns, split=split, blank_turns=drop_empty_turns)
     faults = list(rows.faults)
     read: list[tuple[int, Dialogue]] = []
     on_line: Counter[int] = Counter()
@@ -117,8 +130,28 @@ def recognise(text: str) -> Format:
     return "native"
 
 
+def is_table(path: str | Path) -> bool:
+    """Whether a file of that name is read as a table."""
+    return native.suffix_of(path) in _TABLES
+
+
+def check_writable(path: str | Path) -> None:
+    """PersonalignError for a name under which what is written could not be read again."""
+    suffix = native.suffix_of(path)
+    if suffix in (*_TABLES, _PICKLE):
+        raise PersonalignError(
+            f"{path}: what is written is no {suffix} file, and could not be read again under that name; "
+            "end it in .jsonl, PAL's JSON in .json, ParlAI's text in .txt"
+        )
+
+
 def _read_rows(
-    source: str, *, format: Format | None, columns: Mapping[str, str] | None, split: str | None
+    source: str,
+    *,
+    format: Format | None,
+    columns: Mapping[str, str] | None,
+    split: str | None,
+    blank_turns: bool,
 ) -> Rows:
     if format is not None and format not in get_args(Format):
         raise PersonalignError(f"unknown format {format!r}; write one of {', '.join(get_args(Format))}")
@@ -126,14 +159,14 @@ def _read_rows(
     if path.exists() and not (columns or split):
         if format == "cornell" or (format is None and characters.is_cornell(path)):
             return characters.read_cornell(path)
-        if format == "light" or (format is None and path.suffix == ".pkl"):
+        if format == "light" or (format is None and path.suffix.lower() == _PICKLE):
             return characters.read_light(path)
-    is_table = path.is_dir() or source.removesuffix(".gz").endswith(_TABLES) or columns or split
-    if format == "hub" or (format is None and is_table and path.exists()):
-        return hub.read_rows(source, columns=columns, split=split)
+    tabular = path.is_dir() or is_table(path) or columns or split
+    if format == "hub" or (format is None and tabular and path.exists()):
+        return hub.read_rows(source, columns=columns, split=split, blank_turns=blank_turns)
     if columns or split:
         if format is None and _HUB_ID.fullmatch(source):
-            return hub.read_rows(source, columns=columns, split=split)
+            return hub.read_rows(source, columns=columns, split=split, blank_turns=blank_turns)
         raise PersonalignError(
             f"{source}: a column map and a split belong to tables; write format hub, or leave them out"
         )
@@ -142,9 +175,9 @@ def _read_rows(
             format is None
             and source.count("/") == 1
             and _HUB_ID.fullmatch(source)
-            and path.suffix not in native.SUFFIXES
+            and path.suffix.lower() not in native.SUFFIXES
         ):
-            return hub.read_rows(source)
+            return hub.read_rows(source, blank_turns=blank_turns)
         raise PersonalignError(f"{source} does not exist; write the path of a file, or a hub id (owner/name)")
     if path.is_dir():
         raise PersonalignError(f"{source} is a folder, which format {format} cannot read; name a file in it")
@@ -152,15 +185,17 @@ def _read_rows(
     if faults:
         return Rows((), faults)
     format = format or recognise(text)
-    return characters.read_light(path) if format == "light" else _text_rows(text, file=source, format=format)
+    if format == "light":
+        return characters.read_light(path)
+    return _text_rows(text, file=source, format=format, blank_turns=blank_turns)
 
 
-def _text_rows(text: str, *, file: str, format: Format) -> Rows:
+def _text_rows(text: str, *, file: str, format: Format, blank_turns: bool) -> Rows:
     match format:
         case "parlai":
-            return parlai.read_rows(text, file=file)
+            return parlai.read_rows(text, file=file, blank_turns=blank_turns)
         case "pal":
-            return pal.read_rows(text, file=file)
+            return pal.read_rows(text, file=file, blank_turns=blank_turns)
         case "sharegpt":
             return sharegpt.read_rows(text, file=file)
         case "transcripts":
@@ -191,8 +226,10 @@ def write_dialogues(
 
     `native` carries everything. `trl` writes preference rows, see `preferences.preference_rows`; `rejected`
     belongs to it. `parlai` and `pal` carry what those formats can, and raise PersonalignError for text that
-    they would change. Compressed when the name ends in `.gz`, PAL's JSON and ParlAI's text apart.
+    they would change and where nothing is left to write; `pal.left_out` counts what PAL's has no place for.
+    Compressed when the name ends in `.gz`, PAL's JSON and ParlAI's text apart.
     """
+    check_writable(path)
     match format:
         case "native":
             return write_jsonl(path, _checked_rows(dialogues))
@@ -204,6 +241,11 @@ def write_dialogues(
             return len(lines)
         case "pal":
             tuples = list(pal.tuples_from(dialogues))
+            if not tuples:
+                raise PersonalignError(
+                    f"{path} is not written: PAL's format holds one tuple per reply, and no dialogue has one; "
+                    "give dialogues with assistant turns"
+                )
             write_json(path, tuples)
             return len(tuples)
     raise PersonalignError(f"unknown format {format!r}; write one of {', '.join(get_args(WriteFormat))}")

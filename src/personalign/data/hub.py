@@ -12,7 +12,8 @@ the map that is no native field puts its column into `extra`. Cells are taken as
   one row per reply, with `relevant` and `candidates` of that reply. Consecutive rows are joined into
   dialogues as PAL's tuples are, where all else that they say is equal. `id` is read only if the map names it:
   a row's id is seldom that of a dialogue;
-- a text cell that begins with `[` or `{` is read as JSON, for csv files.
+- a text cell that begins with `[` or `{` is read as JSON, for csv files, but for those of `id`, `person` and
+  `response`, which are texts.
 """
 
 import csv
@@ -25,14 +26,19 @@ from typing import Any
 
 from personalign.data import pal, sharegpt
 from personalign.data.faults import Fault, Row, Rows, excerpt, kind
-from personalign.data.native import FIELDS
+from personalign.data.native import FIELDS, suffix_of
 from personalign.data.text import decode_json, read_json_values, read_text
 from personalign.errors import PersonalignError
 
 _Problem = tuple[str, str, str]
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+# What may part the cells of a table; of several, what its header has most of.
+_DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
+# The csv module counts in a C long, which some systems give 32 bits.
+_LONGEST_CELL = 2**31 - 1
 _NAMES = {"assistant_name"}
 _PER_REPLY = ("history", "response")
+# Texts that a bracket may begin, and never lists.
+_TEXTS = {"id", "person", "response"}
 _OF_ONE_REPLY = {"id", "persona", *_PER_REPLY, "relevant", "candidates"}
 _MAP_EXAMPLE = (
     'for example columns={"messages": "utterances"}, or columns={"history": "context", "response": "reply"}'
@@ -41,8 +47,16 @@ _SHOWN_NAMES = 10
 _SPACES = " \t\r"
 
 
-def read_rows(source: str, *, columns: Mapping[str, str] | None = None, split: str | None = None) -> Rows:
+def read_rows(
+    source: str,
+    *,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    blank_turns: bool = False,
+) -> Rows:
     """The dialogues of a table as native rows. `split` names a part of a hub or saved data set.
+
+    `blank_turns`: let those of rows of one reply through, for whoever takes them out; else each is a fault.
 
     Raises PersonalignError when the table cannot be opened or lacks a column of the map.
     """
@@ -52,20 +66,21 @@ def read_rows(source: str, *, columns: Mapping[str, str] | None = None, split: s
     present = dict.fromkeys(
         key for record in records.rows if isinstance(record.value, dict) for key in record.value
     )
-    return _mapped(records, _complete(columns or {}, list(present), source), source)
+    complete = _complete(columns or {}, list(present), source)
+    return _mapped(records, complete, source, blank_turns=blank_turns)
 
 
 def _records(source: str, split: str | None) -> Rows:
     path = Path(source)
-    suffix = Path(source.removesuffix(".gz")).suffix
+    suffix = suffix_of(source)
     if path.is_file() and suffix == ".parquet":
         return _numbered(_parquet(path), source)
     if path.is_file():
         text, faults = read_text(path)
         if faults:
             return Rows((), faults)
-        delimiter = _DELIMITERS.get(suffix)
-        return _csv(text, source, delimiter) if delimiter else read_json_values(text, file=source)
+        delimiters = _DELIMITERS.get(suffix)
+        return _csv(text, source, delimiters) if delimiters else read_json_values(text, file=source)
     return _numbered(_data_set(source, split), source)
 
 
@@ -107,7 +122,10 @@ def _data_set(source: str, split: str | None) -> Iterable[Any]:
     return list(opened[split])
 
 
-def _csv(text: str, file: str, delimiter: str) -> Rows:
+def _csv(text: str, file: str, delimiters: str) -> Rows:
+    # A dialogue in one cell is easily longer than the module's own limit.
+    csv.field_size_limit(_LONGEST_CELL)
+    delimiter = max(delimiters, key=text.partition("\n")[0].count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[Row] = []
     faults: list[Fault] = []
@@ -150,7 +168,7 @@ def _complete(columns: Mapping[str, str], present: list[str], source: str) -> di
     return complete
 
 
-def _mapped(records: Rows, columns: Mapping[str, str], source: str) -> Rows:
+def _mapped(records: Rows, columns: Mapping[str, str], source: str, *, blank_turns: bool) -> Rows:
     rows: list[Row] = []
     faults = list(records.faults)
     for record in records.rows:
@@ -163,7 +181,10 @@ def _mapped(records: Rows, columns: Mapping[str, str], source: str) -> Rows:
         if not problems:
             rows.append(Row(record.line, row))
     is_whole = "messages" in columns
-    native = _spoken(rows, source, columns.get("assistant_name")) if is_whole else _joined(rows, source)
+    if is_whole:
+        native = _spoken(rows, source, columns.get("assistant_name"))
+    else:
+        native = _joined(rows, source, blank_turns=blank_turns)
     return Rows(native.rows, (*faults, *native.faults))
 
 
@@ -174,7 +195,7 @@ def _cells(record: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, A
         if field in _NAMES:
             continue
         cell = record.get(column)
-        if isinstance(cell, str) and cell.lstrip()[:1] in {"[", "{"} and field not in {"id", "person"}:
+        if isinstance(cell, str) and cell.lstrip()[:1] in {"[", "{"} and field not in _TEXTS:
             decoded, problem = decode_json(cell)
             cell = cell if problem else decoded
         row[field] = cell
@@ -261,12 +282,12 @@ def _named(utterances: list[str], assistant_name: str) -> tuple[list[dict[str, s
     return messages, problems
 
 
-def _joined(rows: list[Row], source: str) -> Rows:
+def _joined(rows: list[Row], source: str, *, blank_turns: bool) -> Rows:
     """The dialogues that rows of one reply make up."""
     faults: list[Fault] = []
     examples = []
     for row in rows:
-        problems = list(_reply_problems(row.value))
+        problems = list(_reply_problems(row.value, blank_turns=blank_turns))
         faults += [Fault(source, row.line, *problem) for problem in problems]
         if not problems:
             examples.append(_example(row))
@@ -282,11 +303,11 @@ def _joined(rows: list[Row], source: str) -> Rows:
     return Rows(tuple(joined), tuple(faults))
 
 
-def _reply_problems(value: Mapping[str, Any]) -> Iterator[_Problem]:
+def _reply_problems(value: Mapping[str, Any], *, blank_turns: bool) -> Iterator[_Problem]:
     persona, history = ([] if value.get(name) is None else value[name] for name in ("persona", "history"))
     labels = value.get("relevant")
     shape = [persona, history, value["response"], [-1] if labels is None or labels == [] else labels]
-    for field, problem, remedy in pal.tuple_problems(shape):
+    for field, problem, remedy in pal.tuple_problems(shape, blank_turns=blank_turns):
         yield "relevant" if field == "labels" else field, problem, remedy
     candidates = value.get("candidates")
     if candidates is not None and not isinstance(candidates, list):

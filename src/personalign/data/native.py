@@ -13,7 +13,7 @@ from typing import Any
 
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.faults import Fault, excerpt, kind
-from personalign.data.text import read_json_values
+from personalign.data.text import half_character, read_json_values
 
 FIELDS = ("id", "persona", "messages", "partner_persona", "candidates", "relevant", "person")
 SUFFIXES = {".gz", ".jsonl", ".json", ".txt", ".csv", ".tsv", ".parquet"}
@@ -62,9 +62,14 @@ def dialogue_to_row(dialogue: Dialogue) -> dict[str, Any]:
     return {**extra, **row}
 
 
+def suffix_of(path: str | Path) -> str:
+    """What a file is by its name, in small letters: `.csv` of `TALK.CSV.gz`."""
+    return Path(Path(path).name.lower().removesuffix(".gz")).suffix
+
+
 def default_id(file: str, line: int, *, place: int = 1) -> str:
     name = Path(file).name
-    while Path(name).suffix in SUFFIXES:
+    while Path(name).suffix.lower() in SUFFIXES:
         name = Path(name).stem
     return f"{name}:{line}" if place == 1 else f"{name}:{line}.{place}"
 
@@ -139,6 +144,8 @@ def _name_problems(name: str, value: Any) -> Iterator[_Problem]:
         yield name, f"is {kind(value)}", "write a string, or leave the key out"
     elif not str(value).strip():
         yield name, "is empty", "write a name, or leave the key out"
+    elif half := half_character(str(value)):
+        yield name, half, "write whole characters"
 
 
 def _persona_problems(name: str, lines: Any) -> Iterator[_Problem]:
@@ -158,6 +165,8 @@ def _text_problems(field: str, text: Any, remedy: str) -> Iterator[_Problem]:
         yield field, f"is {kind(text)}", remedy
     elif not text.strip():
         yield field, "is empty", remedy
+    elif half := half_character(text):
+        yield field, half, "write whole characters"
 
 
 def _message_problems(field: str, message: Any) -> Iterator[_Problem]:

@@ -44,11 +44,12 @@ class _Episode:
         return Row(self.line, value)
 
 
-def read_rows(text: str, *, file: str) -> Rows:
+def read_rows(text: str, *, file: str, blank_turns: bool = False) -> Rows:
     """The dialogues of a ParlAI text as native rows.
 
     A line without a tab that names no persona is a partner's turn without a reply. A literal backslash and n
-    is a line break, as in ParlAI.
+    is a line break, as in ParlAI. `blank_turns`: let them through, for whoever takes them out; else each is a
+    fault.
     """
     episodes: list[_Episode] = []
     faults: list[Fault] = []
@@ -68,13 +69,14 @@ def read_rows(text: str, *, file: str) -> Rows:
             problem = f"the numbering goes from {previous} to {number}"
             faults.append(Fault(file, line, "number", problem, "count up, and start a dialogue with 1"))
         previous = number
-        problems = [Fault(file, line, *problem) for problem in _take(episodes[-1], match[2])]
+        taken = _take(episodes[-1], match[2], blank_turns=blank_turns)
+        problems = [Fault(file, line, *problem) for problem in taken]
         episodes[-1].is_whole &= not problems
         faults.extend(problems)
     return Rows(tuple(episode.row() for episode in episodes if episode.is_whole), tuple(faults))
 
 
-def _take(episode: _Episode, content: str) -> Iterator[tuple[str, str, str]]:
+def _take(episode: _Episode, content: str, *, blank_turns: bool) -> Iterator[tuple[str, str, str]]:
     parts = [_unescape(part) for part in content.split("\t")]
     name = next((prefix for prefix in _PERSONAS if content.startswith(prefix)), None)
     if len(parts) == 1 and name is not None:
@@ -86,13 +88,16 @@ def _take(episode: _Episode, content: str) -> Iterator[tuple[str, str, str]]:
         else:
             (episode.persona if name == "your persona:" else episode.partner_persona).append(sentence)
         return
-    yield from _take_turns(episode, parts)
+    yield from _take_turns(episode, parts, blank_turns=blank_turns)
 
 
-def _take_turns(episode: _Episode, parts: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+def _take_turns(
+    episode: _Episode, parts: Sequence[str], *, blank_turns: bool
+) -> Iterator[tuple[str, str, str]]:
     text = parts[0]
-    if not text.strip():
-        yield "text", "the partner's turn is empty", f"write what was said, or {SILENCE}"
+    if not text.strip() and not blank_turns:
+        remedy = f"write what was said, or {SILENCE}, or give --drop-empty-turns"
+        yield "text", "the partner's turn is empty", remedy
     if text != SILENCE:
         episode.messages.append({"role": "user", "content": text})
     if len(parts) == 1:
@@ -100,15 +105,17 @@ def _take_turns(episode: _Episode, parts: Sequence[str]) -> Iterator[tuple[str, 
             yield "reply", "there is neither a turn nor a reply", "take the line out"
         return
     reply = parts[1]
-    if not reply.strip():
-        yield "reply", "is empty", "write the reply after the tab, or take the tab out"
+    dropped = blank_turns and not reply.strip()
+    if not reply.strip() and not blank_turns:
+        remedy = "write the reply after the tab, or take the tab out, or give --drop-empty-turns"
+        yield "reply", "is empty", remedy
     episode.messages.append({"role": "assistant", "content": reply})
     candidates = parts[3].split("|") if len(parts) > 3 and parts[3] else []
     if len(parts) > 4:
         yield "line", f"has {len(parts)} fields", "write text, reply, (reward,) candidates, parted by tabs"
     if any(not candidate.strip() for candidate in candidates):
         yield "candidates", "one is empty", "take it out: candidates are parted by single bars"
-    if candidates and reply not in candidates:
+    if candidates and reply not in candidates and not dropped:
         yield "candidates", "the reply is not among them", "add the reply as the last candidate"
     episode.candidates.append(candidates)
 

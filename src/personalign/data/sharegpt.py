@@ -13,7 +13,7 @@ def read_rows(text: str, *, file: str) -> Rows:
     """The conversations of a JSON array or of JSON Lines as native rows.
 
     The lines of a leading system message (or of the key `system`) become the persona, unless the record has
-    a `persona` of its own. Other keys of the record are kept.
+    a `persona` of its own. Other keys of the record and of its messages are kept.
     """
     values = read_json_values(text, file=file)
     rows: list[Row] = []
@@ -41,7 +41,8 @@ def messages_of(conversation: list[Any]) -> tuple[list[dict[str, Any]], list[tup
             shown = excerpt(speaker) if isinstance(speaker, str) else kind(speaker)
             remedy = "write 'human' (the partner) or 'gpt'; 'system' only as the first message"
             problems.append((f"{field}.from", f"is {shown}", remedy))
-        messages.append({"role": role, "content": said.get("value")})
+        others = {key: value for key, value in said.items() if key not in {"from", "value"}}
+        messages.append({**others, "role": role, "content": said.get("value")})
     return messages, problems
 
 
@@ -55,7 +56,7 @@ def _row_of(record: Any) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
     given = row.pop("system", None) if system is None else system
     if given is not None and not isinstance(given, str):
         problems.append(("system", f"is {kind(given)}", "write a string"))
-    elif "persona" not in row:
+    elif row.get("persona") is None:
         row["persona"] = [line.strip() for _, line in lines_of(given or "")]
     return {**row, "messages": messages}, problems
 

@@ -156,6 +156,12 @@ def _problem_of(error: Exception) -> str:
     return f"not readable JSON: {error}"
 
 
+def half_character(text: str) -> str | None:
+    """The problem of a text with half of a surrogate pair, which no file can hold."""
+    found = _SURROGATE.search(text)
+    return f"holds half a character, {found[0]!r}, at character {found.start()}" if found else None
+
+
 def _refuse_half_characters(value: Any) -> None:
     if _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
         raise ValueError("an escape such as \\ud83d stands for half a character")

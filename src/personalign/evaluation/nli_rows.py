@@ -1,7 +1,6 @@
 """Rows of NLI data: files of premise, hypothesis and label, and the texts of any file."""
 
 import gzip
-import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -9,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from personalign.data.faults import error_of
+from personalign.data.text import decode_json, read_json_values
 from personalign.errors import PersonalignError
 from personalign.evaluation.judge import ENTAILMENT, class_of
 
@@ -84,7 +85,10 @@ def sentences_of(text: str) -> set[str]:
 
 
 def read_objects(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (place, object) for each JSON object of a file; places are "FILE, line 3" or "FILE, item 3"."""
+    """Yield (place, object) for each JSON object of a file; places are "FILE, line 3" or "FILE, item 3".
+
+    Raises PersonalignError for what cannot be read, also for what could not be written again (NaN, half a character).
+    """
     try:
         content = Path(path).read_bytes()
         text = (gzip.decompress(content) if str(path).endswith(".gz") else content).decode("utf-8-sig")
@@ -93,8 +97,10 @@ def read_objects(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
             f"{path} cannot be read: {error}; give a UTF-8 JSON or JSON Lines file"
         ) from error
     if text.lstrip().startswith("["):
-        items = _parse(text, place=str(path))
-        numbered = ((f"{path}, item {number}", item) for number, item in enumerate(items, start=1))
+        values = read_json_values(text, file=str(path))
+        if values.faults:
+            raise error_of(values.faults)
+        numbered = ((f"{path}, item {number}", row.value) for number, row in enumerate(values.rows, start=1))
     else:
         numbered = (
             (f"{path}, line {number}", _parse(line, place=f"{path}, line {number}"))
@@ -108,12 +114,10 @@ def read_objects(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _parse(text: str, *, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise PersonalignError(
-            f"{place}: not JSON ({str(error)[:80]}); write one JSON object per line"
-        ) from None
+    value, problem = decode_json(text)
+    if problem is not None:
+        raise PersonalignError(f"{place}: {problem}; write one JSON object per line")
+    return value
 
 
 def _text(row: Mapping[str, Any], field: str, place: str) -> str:

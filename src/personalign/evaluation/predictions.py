@@ -1,6 +1,7 @@
 """Any system's predictions, set against the turns of a test set: by id, or line by line in their order."""
 
 import json
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,14 +27,18 @@ def questions_of(dialogues: Sequence[Dialogue]) -> list[Question]:
     A person's past is what `person` says in other dialogues; where that is not given, what whoever has the same persona
     lines says there. Without other dialogues it is what the person said before in this one.
     """
-    by_person: defaultdict[object, list[Dialogue]] = defaultdict(list)
+    # All that a person says, read once, and where in it each dialogue lies.
+    by_person: defaultdict[object, list[str]] = defaultdict(list)
+    spans = []
     for dialogue in dialogues:
-        by_person[_person(dialogue)].append(dialogue)
+        said = by_person[_person(dialogue)]
+        start = len(said)
+        said += dialogue.said()
+        spans.append(slice(start, len(said)))
     questions = []
-    for dialogue in dialogues:
-        elsewhere = tuple(
-            text for other in by_person[_person(dialogue)] if other is not dialogue for text in other.said()
-        )
+    for dialogue, span in zip(dialogues, spans, strict=True):
+        said = by_person[_person(dialogue)]
+        elsewhere = (*said[: span.start], *said[span.stop :])
         for nth, turn in enumerate(dialogue.reply_indices()):
             own = dialogue.said(before=turn)
             questions.append(
@@ -83,7 +88,8 @@ def read_predictions(path: Path | str, questions: Sequence[Question]) -> list[Re
     named_json = _without_gz(path).endswith((".jsonl", ".json"))
     if named_json and isinstance(_json_or_none(text), list):
         raise PersonalignError(
-            f"{path} is one JSON array; write each of its objects on a line of its own (jq -c '.[]' {path})"
+            f"{path} is one JSON array; write each of its objects on a line of its own "
+            f"(jq -c '.[]' {shlex.quote(str(path))})"
         )
     if any(isinstance(_json_or_none(line), dict) for _, line in written) or (named_json and not written):
         return _by_id(path, written, questions)

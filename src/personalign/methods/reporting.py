@@ -1,6 +1,7 @@
 """Reports on finished runs: their systems on the test turns, what training looked like, how selection mattered."""
 
 import json
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -111,9 +112,9 @@ def open_run(folder: Path) -> FinishedRun:
         if f"predict:{name}" in left or not (folder / "predictions" / f"{name}.jsonl").is_file()
     ]
     if missing or not run.dialogues:
+        again = shlex.join(["personalign", "run", str(recipe_file), "--out", str(folder), "--resume"])
         raise PersonalignError(
-            f"the run {folder} is not finished: it lacks {', '.join(missing) or 'its dialogues'}; go on with "
-            f"`personalign run {recipe_file} --out {folder} --resume`"
+            f"the run {folder} is not finished: it lacks {', '.join(missing) or 'its dialogues'}; go on with `{again}`"
         )
     return run
 

@@ -11,12 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.data.exports.made_chats import said, whatsapp
+from typer.testing import CliRunner
 
+from personalign.cli.main import app
 from personalign.data.exports import DateOrder, read_export, recognise, sessions_of
 from personalign.data.exports.discord import read_discord
 from personalign.data.exports.table import read_table
 from personalign.data.exports.telegram import read_telegram
 from personalign.data.exports.whatsapp import read_whatsapp
+from personalign.data.formats import read_dialogues
 from personalign.errors import PersonalignError
 
 # WhatsApp ------------------------------------------------------------------------------------------------
@@ -64,7 +67,12 @@ def test_options_of_another_format_are_refused(tmp_path: Path) -> None:
         read_export(path, date_order="foo")  # type: ignore[arg-type]
 
 
-NAMES = st.text("abcdefghij \u00e9\u5c0f\u660e", min_size=1, max_size=12).map(str.strip).filter(bool)
+NAMES = (
+    st.text("abcdefghij :\u00e9\u5c0f\u660e", min_size=1, max_size=90)
+    .map(str.strip)
+    # Such a name cannot be told from what is said.
+    .filter(lambda name: name and ": " not in name)
+)
 WORDS = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cc", "Cf", "Zl", "Zp", "Zs")), min_size=1, max_size=30
 )
@@ -283,8 +291,28 @@ def test_discord(tmp_path: Path) -> None:
     )
     log = read_export(path)
     assert said(log) == [("Ann", "hi"), ("ben", "不错")]
-    assert log.messages[0].sent == datetime(2024, 5, 1, 10, 0, 0, 123000)
+    assert log.messages[0].sent == datetime(2024, 5, 1, 8, 0, 0, 123000)
     assert log.left_out == {"system messages": 1, "media without text": 1, "blank messages": 1}
+
+
+def test_half_a_character_in_a_name_is_mended(tmp_path: Path) -> None:
+    """Escapes can spell it, and no file can hold it."""
+    half = {"author": {"id": "\ud83d", "name": "Ann \ud83d"}}
+    rows = [half, {"author": {"name": "ben"}}]
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(discord(*rows)), encoding="utf-8")
+    log = read_export(path)
+    assert [(message.sender, message.sender_id) for message in log.messages] == [
+        ("Ann \ufffd", "\ufffd"),
+        ("ben", ""),
+    ]
+    target = tmp_path / "ann.jsonl"
+    words = ["data", "import", str(path), str(target), "--person", "Ann", "--silence", "48"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert read_dialogues(target)[0].person == "Ann \ufffd"
+    path.write_text(json.dumps({"chats": {"list": [telegram({}, name="\ud83d")]}}), encoding="utf-8")
+    with pytest.raises(PersonalignError, match="write --chat with one of: \ufffd"):
+        read_export(path)
 
 
 @pytest.mark.parametrize(
@@ -356,6 +384,60 @@ def test_a_damaged_table_names_the_line(tmp_path: Path, text: str, message: str)
     with pytest.raises(PersonalignError) as caught:
         read_export(path)
     assert message in str(caught.value)
+
+
+def test_a_cell_may_be_as_long_as_a_message(tmp_path: Path) -> None:
+    path = tmp_path / "chat.csv"
+    long = "word " * 40_000
+    path.write_text(f"date,sender,text\n2024-05-31,Ann,{long}\n", encoding="utf-8")
+    assert said(read_export(path)) == [("Ann", long.strip())]
+
+
+# Order ---------------------------------------------------------------------------------------------------
+
+
+def test_rows_of_a_table_are_put_in_the_order_of_their_moments(tmp_path: Path) -> None:
+    """Two phones in two time zones, one after the other."""
+    path = tmp_path / "chat.csv"
+    rows = [
+        "2024-05-31T18:00+02:00,Bob,a",
+        "2024-05-31T18:10+02:00,Bob,c",
+        "2024-05-31T16:05+00:00,Ann,b",
+        "2024-05-31T16:15Z,Ann,d",
+        "1717173600,Bob,e",
+    ]
+    path.write_text("\n".join(["date,sender,text", *rows]), encoding="utf-8")
+    log = read_export(path)
+    assert [message.text for message in log.messages] == ["a", "b", "c", "d", "e"]
+    assert log.messages[0].sent == datetime(2024, 5, 31, 16, 0)
+    [dialogue] = sessions_of(log, "Ann").dialogues
+    assert [turn.content for turn in dialogue.messages] == ["a", "b", "c", "d", "e"]
+
+
+SUMMER_ENDS = ("02:57", "02:58", "02:01", "02:03")
+
+
+def test_where_summer_time_ends_messages_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    """The hour is there twice on the clock of WhatsApp and Telegram."""
+    rows = [(clock, ("Ann", "Ben")[at % 2], str(at)) for at, clock in enumerate(SUMMER_ENDS)]
+    phone = whatsapp(*(f"27/10/2024, {clock} - {who}: {text}" for clock, who, text in rows))
+    export = telegram(
+        *({"date": f"2024-10-27T{clock}:00", "from": who, "text": text} for clock, who, text in rows)
+    )
+    desktop = read_export(written(tmp_path / "result.json", export))
+    for log in (phone, desktop):
+        # Shorter than the step back.
+        [dialogue] = sessions_of(log, "Ann", silence=timedelta(minutes=30)).dialogues
+        assert [turn.content for turn in dialogue.messages] == ["0", "1", "2", "3"]
+
+
+def test_discord_s_times_with_offsets_are_moments(tmp_path: Path) -> None:
+    """Written by a computer whose clock was set back an hour in between; nobody was silent for two."""
+    times = ["2024-10-27T02:59:00+02:00", "2024-10-27T02:01:00+01:00", "2024-10-27T02:30:00+01:00"]
+    authors = [{"name": "ann"}, {"name": "ben"}, {"name": "ann"}]
+    rows = [{"timestamp": at, "author": who} for at, who in zip(times, authors, strict=True)]
+    log = read_export(written(tmp_path / "export.json", discord(*rows)))
+    assert [f"{message.sent:%H:%M}" for message in log.messages] == ["00:59", "01:01", "01:30"]
 
 
 # Sessions ------------------------------------------------------------------------------------------------

@@ -79,6 +79,167 @@ def test_documents_of_ios_and_placeholders_and_deletions_in_other_languages() ->
     assert log.left_out == {"media without text": 4, "deleted messages": 2}
 
 
+def test_names_with_colons_and_long_names() -> None:
+    long = "Ann-Kathrin von der Hohenstein-Wittelsbach (Hausverwaltung, Notfälle) 24/7:Tag+Nacht"
+    log = whatsapp(
+        "27/10/2024, 21:06 - Mom :): hi Ann",
+        f"27/10/2024, 21:07 - {long}: is it urgent: yes or no?",
+        "27/10/2024, 21:08 - Re:Zero Fan: no",
+        "27/10/2024, 21:09 - Mom :):",
+        f"[27/10/2024, 21:09:00] \u202a{long}\u202c: {LRM}image omitted",
+        f"[27/10/2024, 21:09:00] ~\u202f\u202a{long}\u202c: bye",
+    )
+    assert said(log) == [
+        ("Mom :)", "hi Ann"),
+        (long, "is it urgent: yes or no?"),
+        ("Re:Zero Fan", "no"),
+        (long, "bye"),
+    ]
+    assert log.left_out == {"blank messages": 1, "media without text": 1}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'Ann changed the group name from "Trip" to "Trip: Rome"',
+        "Ann changed the subject from “Trip: Oslo” to “Trip”",
+        "You created group “Trip: Rome”",
+        "Ann hat den Betreff von „Trip“ zu „Trip: Rom“ geändert",
+        'Du hast die Gruppe "Trip: Rom" erstellt',
+        'Ana cambió el nombre del grupo de "Viaje" a "Viaje: Roma"',
+        "Anne a changé le nom du groupe de « Rome » en « Voyage : Rome »",
+        'Anna ha modificato il nome del gruppo da "Roma" a "Viaggio: Roma"',
+        'Ana mudou o nome do grupo de "Roma" para "Viagem: Roma"',
+        'Anna heeft de groepsnaam gewijzigd van "Rome" naar "Reis: Rome"',
+        'Anna heeft het onderwerp gewijzigd van "Rome" naar "Reis: Rome"',
+        "小明将群组名称从“旅行”改为“旅行: 罗马”",
+        "小明將群組名稱由「旅行」改為「旅行: 羅馬」",
+    ],
+)
+def test_a_group_that_is_named_with_a_colon_says_nothing(line: str) -> None:
+    log = whatsapp(f"27/10/2024, 21:06 - {line}", f"27/10/2024, 21:07 - Ann: {line}")
+    assert said(log) == [("Ann", line)]
+    assert log.left_out == {"system messages": 1}
+
+
+def test_contacts_may_be_called_after_groups() -> None:
+    assert said(whatsapp('27/10/2024, 21:06 - Book group "Ulysses": at mine: 8 pm')) == [
+        ('Book group "Ulysses"', "at mine: 8 pm")
+    ]
+
+
+def test_a_mark_within_a_message_does_not_make_it_whatsapps() -> None:
+    log = whatsapp(
+        f"[31/12/23, 21:05:33] Ann: my number: {LRM}+972 50 123 4567",
+        f"[31/12/23, 21:05:34] Ann: \u05e9\u05dc\u05d5\u05dd: {LRM}hello there",
+        f"[31/12/23, 21:05:35] Ann: {LRM}Missed voice call",
+    )
+    assert said(log) == [
+        ("Ann", "my number: +972 50 123 4567"),
+        ("Ann", "\u05e9\u05dc\u05d5\u05dd: hello there"),
+    ]
+    assert log.left_out == {"system messages": 1}
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "This message was edited",
+        "Diese Nachricht wurde bearbeitet",
+        "Se editó este mensaje.",
+        "Ce message a été modifié",
+        "Questo messaggio è stato modificato",
+        "Mensagem editada",
+        "Dit bericht is bewerkt",
+        "此消息已编辑",
+        "此訊息已被編輯",
+    ],
+)
+def test_that_a_message_was_edited_is_no_part_of_it(tag: str) -> None:
+    log = whatsapp(
+        f"31/12/2023, 21:05 - Ann: hola amiga <{tag}>",
+        f"31/12/2023, 21:05 - Ann: two\nlines <{tag}>",
+        f"31/12/2023, 21:06 - Ann: <{tag}> is what it says",
+        f"[31/12/2023, 21:06:00] Ann: hola {LRM}<{tag}>",
+    )
+    assert [text for _, text in said(log)] == ["hola amiga", "two\nlines", f"<{tag}> is what it says", "hola"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "This message was deleted by admin Bob",
+        "This message was deleted by an admin",
+        "You deleted this message as admin",
+        "Diese Nachricht wurde von Admin Bob gelöscht.",
+        "El admin. Bob eliminó este mensaje.",
+        "Ce message a été supprimé par l'admin Bob",
+        "Questo messaggio è stato eliminato dall'amministratore Bob",
+        "Mensagem apagada pelo admin Bob",
+        "Dit bericht is verwijderd door beheerder Bob",
+        "此消息已被管理员Bob删除",
+        "管理員 Bob 已刪除此訊息",
+    ],
+)
+def test_what_an_admin_deleted_is_deleted(text: str) -> None:
+    log = whatsapp(f"31/12/2023, 21:05 - Ann: {text}", f"31/12/2023, 21:05 - Ann: {text}\nwhy ?")
+    assert [said_of for _, said_of in said(log)] == [f"{text}\nwhy ?"]
+    assert log.left_out == {"deleted messages": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Waiting for this message. This may take a while.",
+        "Warte auf diese Nachricht. Dies kann etwas dauern.",
+        "Esperando este mensaje. Esto podría tardar.",
+        "En attente de ce message. Cela peut prendre du temps.",
+        "In attesa del messaggio. Potrebbe richiedere del tempo.",
+        "Aguardando mensagem. Essa ação pode levar alguns instantes.",
+        "Wachten op dit bericht. Dit kan even duren.",
+        "正在等待此消息。这可能需要一段时间。",
+    ],
+)
+def test_what_has_not_come_is_no_message(text: str) -> None:
+    begin = text.partition(".")[0].partition("。")[0]
+    log = whatsapp(f"31/12/2023, 21:05 - Ann: {text}", f"31/12/2023, 21:05 - Ann: {begin}")
+    assert said(log) == [("Ann", begin)]
+    assert log.left_out == {"system messages": 1}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "imagen omitida",
+        "Bild weggelassen",
+        "Kontaktkarte ausgelassen",
+        "vidéo absente",
+        "audio omesso",
+        "figurinha omitida",
+        "afbeelding weggelaten",
+        "<adjunto: 00000012-PHOTO.jpg>",
+    ],
+)
+def test_behind_its_mark_ios_names_what_was_sent(words: str) -> None:
+    log = whatsapp(
+        f"[31/12/23, 21:05:33] Ann: mira la playa {LRM}{words}",
+        f"[31/12/23, 21:05:33] Ann: mira\nla playa\n{LRM}{words}",
+        f"[31/12/23, 21:05:34] Ann: {LRM}{words}",
+        f"[31/12/23, 21:05:35] Ann: {words}",
+    )
+    texts = ["mira la playa", "mira\nla playa", words]
+    assert [text for _, text in said(log)] == texts
+    assert log.left_out == {"media without text": 1}
+
+
+def test_what_stands_for_media_in_other_languages_is_no_caption() -> None:
+    log = whatsapp(
+        f"[31/12/23, 21:05:33] Ann: merhaba {LRM}görüntü dahil edilmedi",
+        f"[31/12/23, 21:05:34] Ann: hello {LRM}\u05ea\u05de\u05d5\u05e0\u05d4 \u05d4\u05d5\u05e9\u05de\u05d8\u05d4",
+    )
+    assert said(log) == [("Ann", "merhaba"), ("Ann", "hello")]
+
+
 def test_chinese_phones() -> None:
     log = whatsapp(
         "2023/12/31 下午9:05 - 消息和通话都进行端到端加密。",

@@ -18,9 +18,11 @@ from tests.evaluation.report.made_report import (
     with_gold,
 )
 
-from personalign.evaluation.answers import Answers
+from personalign.data.dialogue import Dialogue, Turn
+from personalign.evaluation.answers import Answers, Reply
 from personalign.evaluation.evaluate import Settings, evaluate
 from personalign.evaluation.metrics import find_metrics
+from personalign.evaluation.predictions import questions_of
 from personalign.evaluation.report.cases import cases_of
 from personalign.evaluation.report.charts import Bar, Line, bar_chart, line_chart
 from personalign.evaluation.report.differences import differences_section
@@ -190,6 +192,44 @@ def test_search_narrows_the_list_and_says_how_far(opened: Any) -> None:
     opened.fill("#search", "no such words")
     opened.wait_for_function("() => document.getElementById('count').textContent === '0 of 24 turns'")
     assert opened.inner_text("#case") == "No turn fits."
+
+
+@pytest.mark.browser
+def test_a_case_is_found_by_what_was_said_up_to_its_turn(browser: Any, tmp_path: Path) -> None:
+    """And every text is prepared once, however many turns of its dialogue come after it."""
+    count = 120
+    turns = [
+        Turn(role, f"{role} Says word{number} . " + "and so on " * 10)  # type: ignore[arg-type]
+        for number in range(count)
+        for role in ("user", "assistant")
+    ]
+    long = Dialogue("long", ("i keep Bees .",), tuple(turns))
+    questions = questions_of([long])
+    replies = [Reply(f"Reply{number} .") for number in range(count)]
+    answers = {"one": Answers(questions, replies)}
+    found = evaluate(
+        {"one": [answers["one"]]}, metrics=find_metrics(["length"]), settings=Settings(samples=100)
+    )
+    text = page(Report("Long", found, cases_of(answers, {"long": long}, judged=False)))
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
+    tab = browser.new_page()
+    tab.add_init_script(
+        """window.lowered = 0;
+        const lower = String.prototype.toLowerCase;
+        String.prototype.toLowerCase = function () { window.lowered += this.length; return lower.call(this); };"""
+    )
+    tab.goto((tmp_path / "report.html").as_uri())
+    for words, shown in (
+        ("user says word100", 20), ("WORD7", 113), ("word119", 1), ("reply5", 11), ("bees", 120), ("long", 120),
+        ("word118 reply119", 1), ("word119 reply3", 0), ("assistant word0", 120),
+    ):  # fmt: skip
+        tab.fill("#search", words)
+        tab.wait_for_function(
+            "(text) => document.getElementById('count').textContent === text", arg=f"{shown} of 120 turns"
+        )
+    size = sum(len(turn.content) for turn in turns) + sum(len(reply.text) for reply in replies)
+    assert tab.evaluate("window.lowered") < 1.1 * size
+    tab.close()
 
 
 @pytest.mark.browser

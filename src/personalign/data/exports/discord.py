@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from personalign.data.exports.located import MESSAGES, Located, collected, field_fault, read_located
-from personalign.data.exports.log import BLANK, MEDIA, SYSTEM, ChatLog, ChatMessage
+from personalign.data.exports.log import BLANK, MEDIA, SYSTEM, ChatLog, ChatMessage, in_utc
 from personalign.data.faults import Fault, error_of
 
 _SPOKEN = ("Default", "Reply")
@@ -38,8 +38,8 @@ def _message(item: Located, *, file: str) -> ChatMessage | Fault | str:
     if not isinstance(name, str):
         return field_fault(file, item.line, "author", author, "an object with the author's name")
     try:
-        sent = datetime.fromisoformat(value.get("timestamp"))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        sent = in_utc(datetime.fromisoformat(value.get("timestamp")))  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
         wanted = "a date such as 2024-05-31T18:05:00+00:00"
         return field_fault(file, item.line, "timestamp", value.get("timestamp"), wanted)
-    return ChatMessage(name, text.strip(), sent.replace(tzinfo=None), item.line, str(author.get("id", "")))
+    return ChatMessage(name, text.strip(), sent, item.line, str(author.get("id", "")))

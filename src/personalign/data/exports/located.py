@@ -129,7 +129,9 @@ def collected(messages: Iterable[Located], read: Callable[[Located], ChatMessage
         elif isinstance(found, str):
             left_out[found] += 1
         else:
-            kept.append(replace(found, text=_whole_characters(found.text)))
+            who = None if found.sender_id is None else whole_characters(found.sender_id)
+            sender, text = whole_characters(found.sender), whole_characters(found.text)
+            kept.append(replace(found, sender=sender, text=text, sender_id=who))
     if faults:
         raise error_of(faults)
     return _told_apart(kept, left_out)
@@ -154,6 +156,6 @@ def _told_apart(messages: list[ChatMessage], left_out: Counter[str]) -> ChatLog:
     return ChatLog(told, dict(left_out), remarks)
 
 
-def _whole_characters(text: str) -> str:
+def whole_characters(text: str) -> str:
     """Escapes may spell half of a character, which no file can hold."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

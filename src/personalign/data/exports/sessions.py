@@ -28,14 +28,14 @@ class Sessions:
 def sessions_of(log: ChatLog, person: str, *, silence: timedelta = SILENCE) -> Sessions:
     """Cut the log where nobody wrote for longer than `silence`, and read it with `person` as the assistant.
 
-    Everybody else is the user. Messages in a row by one side become one, a line each. A session needs a message by either
-    side. Raises PersonalignError where nobody, or more than one, has that name.
+    A clock that goes back, as at the end of summer time, is no silence. Everybody else is the user. Messages in a row by
+    one side become one, a line each. A session needs a message by either side. Raises PersonalignError where nobody, or
+    more than one, has that name.
     """
     name = find_person(log, person)
-    ordered = sorted(log.messages, key=lambda message: message.sent)
     dialogues: list[Dialogue] = []
     without = 0
-    for messages in _cut(ordered, silence):
+    for messages in _cut(log.messages, silence):
         turns = _turns(messages, name)
         if {turn.role for turn in turns} != {"user", "assistant"}:
             without += 1
@@ -51,7 +51,8 @@ def sessions_of(log: ChatLog, person: str, *, silence: timedelta = SILENCE) -> S
         )
     if not dialogues:
         raise PersonalignError(f"{name} is in no conversation: nobody else writes in {without} sessions")
-    return Sessions(name, tuple(dialogues), len(ordered), without, ordered[0].sent, ordered[-1].sent)
+    first, last = log.messages[0].sent, log.messages[-1].sent
+    return Sessions(name, tuple(dialogues), len(log.messages), without, first, last)
 
 
 def find_person(log: ChatLog, person: str) -> str:

@@ -3,11 +3,13 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from operator import attrgetter
 
 from personalign.data.exports.located import Located, collected
-from personalign.data.exports.log import BLANK, ChatLog, ChatMessage
+from personalign.data.exports.log import BLANK, ChatLog, ChatMessage, in_utc
 from personalign.data.faults import Fault, error_of
 from personalign.errors import PersonalignError
 
@@ -18,6 +20,8 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "date": ("date", "timestamp", "time", "datetime", "sent", "created_at", "时间", "日期", "時間"),
 }
 _SECONDS_OF_YEAR_2286 = 10_000_000_000
+# csv's own limit is 128 KiB, less than a long message; this fits into a C long wherever it runs.
+_LONGEST_CELL = 2**31 - 1
 # Fewer are a date without separators, 20240531.
 _DIGITS_OF_SECONDS = 9
 
@@ -26,12 +30,14 @@ def read_table(text: str, *, file: str, columns: Mapping[str, str] | None = None
     """Read comma-, semicolon- or tab-separated rows under a header.
 
     `columns` maps `sender`, `text` and `date` to column names; those left out are found by their usual names. Dates are
-    ISO 8601 or seconds (milliseconds) since 1970. Raises PersonalignError with the lines at fault.
+    ISO 8601 or seconds (milliseconds) since 1970; those without an offset are taken for UTC. The rows may stand in any
+    order: the messages are in that of their dates. Raises PersonalignError with the lines at fault.
     """
     if unknown := set(columns or {}) - set(FIELDS):
         raise PersonalignError(
             f"--column {sorted(unknown)[0]}: there is no such field; write {', '.join(FIELDS)}"
         )
+    csv.field_size_limit(_LONGEST_CELL)
     text = text.removeprefix("\ufeff")
     header = text.split("\n", 1)[0]
     reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=header.count), strict=True)
@@ -47,10 +53,11 @@ def read_table(text: str, *, file: str, columns: Mapping[str, str] | None = None
     if not rows:
         raise error_of([Fault(file, 0, "file", "holds no message", "give a table with a header")])
     places = _places([name.strip() for name in rows[0].value], columns or {}, file=file)
-    return collected(
+    log = collected(
         (row for row in rows[1:] if any(row.value)),
         partial(_message, places=places, width=len(rows[0].value), file=file),
     )
+    return replace(log, messages=tuple(sorted(log.messages, key=attrgetter("sent"))))
 
 
 def _places(header: Sequence[str], columns: Mapping[str, str], *, file: str) -> dict[str, int]:
@@ -92,7 +99,7 @@ def _time(text: str) -> datetime | None:
         if text.replace(".", "", 1).isdigit() and len(text.partition(".")[0]) >= _DIGITS_OF_SECONDS:
             seconds = float(text)
             seconds = seconds / 1000 if seconds > _SECONDS_OF_YEAR_2286 else seconds
-            return datetime.fromtimestamp(seconds, tz=UTC).replace(tzinfo=None)
-        return datetime.fromisoformat(text.replace("/", "-")).replace(tzinfo=None)
+            return in_utc(datetime.fromtimestamp(seconds, tz=UTC))
+        return in_utc(datetime.fromisoformat(text.replace("/", "-")))
     except (ValueError, OverflowError, OSError):
         return None

@@ -4,8 +4,24 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from personalign.data.exports.located import MESSAGES, Located, collected, field_fault, read_located
-from personalign.data.exports.log import BLANK, FORWARDED, MEDIA, NOBODY, SYSTEM, ChatLog, ChatMessage
+from personalign.data.exports.located import (
+    MESSAGES,
+    Located,
+    collected,
+    field_fault,
+    read_located,
+    whole_characters,
+)
+from personalign.data.exports.log import (
+    BLANK,
+    FORWARDED,
+    MEDIA,
+    NOBODY,
+    SYSTEM,
+    ChatLog,
+    ChatMessage,
+    in_utc,
+)
 from personalign.data.faults import Fault, error_of
 from personalign.errors import PersonalignError
 
@@ -39,7 +55,7 @@ def _chosen(export: Any, *, file: str, chat: str | None) -> list[Located]:
         for item in (found.get("list") if isinstance(found, dict) else None) or ()
         if isinstance(item, dict)
     ]
-    named = [str(item.get("name") or item.get("id")) for item in chats]
+    named = [whole_characters(str(item.get("name") or item.get("id"))) for item in chats]
     if chat is not None and named.count(chat) != 1:
         # Another chat may have the same name; no other has its id.
         named = [
@@ -86,12 +102,10 @@ def _message(item: Located, *, file: str) -> ChatMessage | Fault | str:
     if not isinstance(sender, str):
         return field_fault(file, item.line, "from", sender, "a string")
     try:
-        sent = datetime.fromisoformat(value.get("date"))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        sent = in_utc(datetime.fromisoformat(value.get("date")))  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
         return field_fault(file, item.line, "date", value.get("date"), "a date such as 2024-05-31T18:05:00")
-    return ChatMessage(
-        sender, text.strip(), sent.replace(tzinfo=None), item.line, str(value.get("from_id", ""))
-    )
+    return ChatMessage(sender, text.strip(), sent, item.line, str(value.get("from_id", "")))
 
 
 def _plain(text: Any) -> str | None:

@@ -9,14 +9,22 @@ from itertools import pairwise
 from typing import Literal
 
 from personalign.data.exports.log import BLANK, DELETED, MEDIA, SYSTEM, ChatLog, ChatMessage
+from personalign.data.exports.whatsapp_words import (
+    DIRECTIONS,
+    OWN_WORDS,
+    breaks_off_in_a_name,
+    ends_in_own_words,
+    is_awaited,
+    marks_of,
+    stands_for_media,
+    unmarked,
+    was_deleted,
+    without_edit,
+)
 from personalign.data.faults import Fault, error_of, excerpt
 from personalign.errors import PersonalignError
 
 DateOrder = Literal["dmy", "mdy", "ymd"]
-
-# Marks that tell in which direction to write; WhatsApp puts the first before what it says itself.
-_MARKS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
-_OWN_WORDS = "\u200e"
 
 _DATE = r"(?P<a>\d{1,4})[./-] ?(?P<b>\d{1,2})[./-] ?(?P<c>\d{1,4})\.?"
 _TIME = (
@@ -26,32 +34,10 @@ _TIME = (
 _STAMP = rf"{_DATE}(?:,|\s(?:à|at|um|a las))?\s{{1,2}}{_TIME}"
 # "[31.12.23, 21:05:33] Ann: hello" on iOS, "31/12/2023, 9:05 pm - Ann: hello" on Android.
 _HEAD = re.compile(rf"(?:\[{_STAMP}\]\s|{_STAMP.replace('?P<', '?P<_')}\s[-–]\s)(?P<rest>.*)", re.DOTALL)
-_SENDER = re.compile(r"(?:~\s?)?(?P<name>[^:\n]{1,60}?):(?:\s(?P<text>.*))?", re.DOTALL)
-
-_MEDIA = re.compile(
-    r"<[^<>]*(?:omitted|attached|weggelassen|ausgeschlossen|omis|omess[oi]|omitid[oa]|ocult[oa]|weggelaten|省略|忽略|附件)[^<>]*>"
-    r"|(?:image|video|audio|sticker|gif|document|contact card|video note|voice message) omitted"
-    r"|(?:图像|图片|圖片|影像|视频|視頻|影片|音频|音訊|贴图|貼圖|文档|文件|GIF|联系人名片)\s?已?(?:省略|忽略|略去)"
-    r"|\S.*\s?[(（](?:file attached|Datei angehängt|archivo adjunto|fichier joint|文件附件|附件)[)）]"
-    r"|null",
-    re.IGNORECASE,
-)
-_DELETED = re.compile(
-    r"(?:this message was deleted|you deleted this message"
-    r"|diese nachricht wurde gelöscht|du hast diese nachricht gelöscht"
-    r"|se eliminó este mensaje|eliminaste este mensaje"
-    r"|ce message a été supprimé|vous avez supprimé ce message"
-    r"|questo messaggio è stato eliminato|hai eliminato questo messaggio"
-    r"|(?:esta mensagem foi|mensagem) apagada|você apagou esta mensagem"
-    r"|dit bericht is verwijderd|je hebt dit bericht verwijderd"
-    r"|(?:此|这条|這則)(?:消息|訊息)已(?:被)?(?:删除|刪除)"
-    r"|(?:你|您)?已?(?:删除|刪除)了?此(?:消息|訊息))[.。]?",
-    re.IGNORECASE,
-)
-_EDITED = re.compile(
-    r"\s*<(?:this message was edited|diese nachricht wurde bearbeitet|此(?:消息|訊息)已(?:编辑|編輯))>$",
-    re.IGNORECASE,
-)
+# A name may have colons, as in "Mom :)", and be of any length.
+_SENDER = re.compile(rf"(?P<name>.+?):[{DIRECTIONS}]*(?:\s(?P<text>.*))?")
+# Before the name of who is in no address book.
+_UNKNOWN = re.compile(r"~\s?(?=.)")
 
 # "report.pdf • 3 pages", as iOS names a document that was sent.
 _DOCUMENT = re.compile(r"\S.* • .*")
@@ -59,12 +45,14 @@ _DOCUMENT = re.compile(r"\S.* • .*")
 
 @dataclass(slots=True)
 class _Entry:
-    """A line that begins with a date, and the lines after it that do not; `raw` has its marks."""
+    """A line that begins with a date, with what stands behind the date, and the lines after it that do not.
+
+    With their marks, which tell what the program says from what people do.
+    """
 
     line: int
     stamp: dict[str, str | None]
     rest: str
-    raw: str
     more: list[str] = field(default_factory=list)
 
 
@@ -107,7 +95,7 @@ def _entries(text: str, *, file: str) -> list[_Entry]:
     entries: list[_Entry] = []
     for number, line in enumerate(text.split("\n"), start=1):
         line = line.removesuffix("\r")
-        match = _HEAD.fullmatch(_MARKS.sub("", line[:80]) + line[80:]) if line[:1] else None
+        match = _HEAD.fullmatch(unmarked(line[:80]) + line[80:]) if line[:1] else None
         if match is None:
             if entries:
                 entries[-1].more.append(line)
@@ -120,9 +108,7 @@ def _entries(text: str, *, file: str) -> list[_Entry]:
             continue
         groups = match.groupdict()
         stamp = {name: groups[name] if groups[name] is not None else groups[f"_{name}"] for name in _PARTS}
-        # With its marks, which tell what the program says from what people do.
-        own = _OWN_WORDS if _says_itself(line) else ""
-        entries.append(_Entry(number, stamp, own + groups["rest"], line))
+        entries.append(_Entry(number, stamp, _behind(line, match.start("rest"))))
     if not entries:
         raise error_of([Fault(file, 0, "file", "holds no message", "give WhatsApp's exported chat")])
     return entries
@@ -131,9 +117,12 @@ def _entries(text: str, *, file: str) -> list[_Entry]:
 _PARTS = ("a", "b", "c", "part", "hour", "minute", "second", "half")
 
 
-def _says_itself(line: str) -> bool:
-    """On iOS what the program says stands behind the sender's name, after a mark."""
-    return f": {_OWN_WORDS}" in line[:160]
+def _behind(line: str, signs: int) -> str:
+    """What stands in the line behind so many characters, marks not counted."""
+    place = signs
+    while (found := signs + marks_of(line[:place])) > place:
+        place = found
+    return line[place:]
 
 
 def _possible(entries: Sequence[_Entry]) -> tuple[DateOrder, ...]:
@@ -178,26 +167,38 @@ def _log(entries: Sequence[_Entry], times: Sequence[datetime | None], remarks: S
     kept: list[ChatMessage] = []
     left_out: Counter[str] = Counter()
     for entry, sent in zip(entries, times, strict=True):
-        match = _SENDER.fullmatch(entry.rest.removeprefix(_OWN_WORDS))
-        if match is None:
-            left_out[SYSTEM] += 1
-            continue
-        if _DELETED.fullmatch(_MARKS.sub("", match["text"] or "").strip()):
-            left_out[DELETED] += 1
-            continue
-        # No date and no sender has a colon before a space.
-        lines = [_beside_media(line) for line in (entry.raw.partition(": ")[2], *entry.more)]
-        sent_something = any(line.sent for line in lines)
-        text = _EDITED.sub("", "\n".join(line.text for line in lines)).strip()
-        if sent_something and not text:
-            left_out[MEDIA] += 1
-        elif entry.rest.startswith(_OWN_WORDS) and not sent_something:
-            left_out[SYSTEM] += 1
-        elif not text:
-            left_out[BLANK] += 1
+        found = _said(entry)
+        if isinstance(found, str):
+            left_out[found] += 1
         elif sent is not None:
-            kept.append(ChatMessage(match["name"].strip(), text, sent, entry.line))
+            name, text = found
+            kept.append(ChatMessage(name, text, sent, entry.line))
     return ChatLog(tuple(kept), dict(left_out), tuple(remarks))
+
+
+def _said(entry: _Entry) -> tuple[str, str] | str:
+    """Who wrote what, or why it is left out."""
+    match = _SENDER.fullmatch(entry.rest)
+    name = _UNKNOWN.sub("", unmarked(match["name"]).strip(), count=1) if match else ""
+    if match is None or not name or breaks_off_in_a_name(name):
+        return SYSTEM
+    first = match["text"] or ""
+    whole = unmarked("\n".join([first, *entry.more])).strip()
+    if was_deleted(whole):
+        return DELETED
+    if is_awaited(whole):
+        return SYSTEM
+    # On iOS what the program says stands behind the sender's name, after a mark.
+    itself = first.startswith(OWN_WORDS)
+    *begin, last = without_edit("\n".join([first, *entry.more]).rstrip()).split("\n")
+    lines = [*map(_beside_media, begin), _beside_media(last, ends=not itself)]
+    text = "\n".join(line.text for line in lines).strip()
+    sent_something = any(line.sent for line in lines)
+    if sent_something and not text:
+        return MEDIA
+    if itself and not sent_something:
+        return SYSTEM
+    return (name, text) if text else BLANK
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,15 +209,19 @@ class _Line:
     sent: bool
 
 
-def _beside_media(line: str) -> _Line:
-    text = _MARKS.sub("", line).strip()
-    if _MEDIA.fullmatch(text):
+def _beside_media(line: str, *, ends: bool = False) -> _Line:
+    """`ends`: the message ends here, and somebody wrote it."""
+    text = unmarked(line).strip()
+    if stands_for_media(text, marked=False):
         return _Line("", sent=True)
     # iOS puts a mark before its own words: "look <attached: PHOTO.jpg>", "report.pdf • 3 pages document omitted".
-    written, mark, own = line.rpartition(_OWN_WORDS)
-    if not mark or not _MEDIA.fullmatch(_MARKS.sub("", own).strip()):
+    written, mark, own = line.rpartition(OWN_WORDS)
+    behind = unmarked(own).strip()
+    if not mark or not (
+        stands_for_media(behind, marked=True) or (ends and ends_in_own_words(written, behind))
+    ):
         return _Line(text, sent=False)
-    caption = _MARKS.sub("", written).strip()
+    caption = unmarked(written).strip()
     return _Line("" if _DOCUMENT.fullmatch(caption) else caption, sent=True)
 
 

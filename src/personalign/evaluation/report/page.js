@@ -32,11 +32,11 @@
   const goldOf = (c) => data.dialogues[c[DIALOGUE]].messages[c[TURN]][1];
   const titleOf = (c) => data.dialogues[c[DIALOGUE]].id + ", message " + c[TURN];
   const contradictions = data.cases.map((c) => c[VERDICTS].filter((text, i) => i !== data.reference && text.includes("c")).length);
-  const texts = data.cases.map(function (c) {
-    const d = data.dialogues[c[DIALOGUE]];
-    const said = d.messages.slice(0, c[TURN] + 1).map((m) => m[1]);
-    return [d.id, ...d.persona, ...said, ...c[REPLIES]].join("\n").toLowerCase();
-  });
+  // Every text once: a case is found by what was said up to its turn, which its dialogue's other cases share.
+  const joined = (texts) => texts.join("\n").toLowerCase();
+  const heads = data.dialogues.map((d) => joined([d.id, ...d.persona]));
+  const said = data.dialogues.map((d) => d.messages.map((m) => m[1].toLowerCase()));
+  const replies = data.cases.map((c) => joined(c[REPLIES]));
   const tests = {
     all: () => true,
     line: (c) => c[RELEVANT] !== null && c[RELEVANT].length > 0,
@@ -51,11 +51,22 @@
   };
   let shown = [], current = 0;
 
+  /* From which turn on the cases of each dialogue have the word before them: 0 where its persona has it. */
+  function turnsWith(word) {
+    return heads.map(function (head, d) {
+      if (head.includes(word)) return 0;
+      const first = said[d].findIndex((text) => text.includes(word));
+      return first === -1 ? Infinity : first;
+    });
+  }
+
   function refresh() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean), test = tests[filter.value];
+    const turns = words.map(turnsWith);
+    const found = (c, i) => words.every((word, w) => turns[w][c[DIALOGUE]] <= c[TURN] || replies[i].includes(word));
     shown = [];
     for (let i = 0; i < data.cases.length; i++) {
-      if (test(data.cases[i], i) && words.every((word) => texts[i].includes(word))) shown.push(i);
+      if (test(data.cases[i], i) && found(data.cases[i], i)) shown.push(i);
     }
     shown.sort(orders[sort.value]);
     count.textContent = shown.length.toLocaleString("en") + " of " + data.cases.length.toLocaleString("en") + " turns";
