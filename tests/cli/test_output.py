@@ -76,6 +76,18 @@ def test_away_from_a_terminal_progress_is_a_line_now_and_then(monkeypatch: pytes
     ]
 
 
+def test_what_was_done_before_says_nothing_of_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage that is gone on with begins far along."""
+    time = Clock()
+    monkeypatch.setattr(_output, "time", time)
+    stream = io.StringIO()
+    with _output.progress("train", total=100, console=Console(file=stream)) as advance:
+        advance(80)
+        time.now += 20.0
+        advance(10)
+    assert stream.getvalue().splitlines()[0] == "train: 90/100 (90%), 0:20 elapsed, 0:20 left"
+
+
 def test_a_task_without_steps_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     with progress("judge", total=0, console=Console(file=stream)):

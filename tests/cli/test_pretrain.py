@@ -1,5 +1,6 @@
 """`personalign pretrain`: what is printed, and that an interruption costs nothing."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -64,8 +65,16 @@ def test_an_interrupted_training_goes_on_to_the_same_model(
     ):
         open_model(tmp_path / "cut")
     stop_at = 0
+
+    def again(*_: Any, **__: Any) -> None:
+        raise AssertionError("the checkpoint has what the copy warm-up made")
+
+    monkeypatch.setattr(pretraining_module, "copy_warmup", again)
     last_json(personalign("pretrain", recipe, "--out", tmp_path / "cut", "--resume", "--json"))
-    assert steps == [1, 2, 3, 4, 5, 6]
+    # What was done before is told first, once.
+    assert steps == [1, 2, 3, 4, 4, 5, 6]
+    records = [json.loads((tmp_path / run / "steps" / "model.json").read_text()) for run in ("whole", "cut")]
+    assert records[0]["record"]["copying"]["steps"] == records[1]["record"]["copying"]["steps"]
     for name in ("model.safetensors", "losses.csv", "personalign.json"):
         whole, cut = ((tmp_path / run / "model" / name).read_bytes() for run in ("whole", "cut"))
         assert whole == cut, name

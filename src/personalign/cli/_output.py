@@ -162,15 +162,25 @@ class _Lines:
         self._done = 0
         self._started = time.monotonic()
         self._printed = self._started
+        self._first: tuple[float, int] | None = None
 
     def advance(self, steps: int) -> None:
         self._done += steps
         now = time.monotonic()
+        if self._first is None:
+            self._first = now, self._done
         if self._done < self._total and now - self._printed >= SECONDS_BETWEEN_LINES:
             self._printed = now
-            elapsed = now - self._started
-            left = elapsed / self._done * (self._total - self._done) if self._done else math.inf
-            self._print(f"{clock(elapsed)} elapsed, {clock(left)} left")
+            self._print(f"{clock(now - self._started)} elapsed, {clock(self._left(now))} left")
+
+    def _left(self, now: float) -> float:
+        """By the time since the first advance, which may be over what was done before an interruption."""
+        assert self._first is not None
+        since, before = self._first
+        elapsed, done = (
+            (now - since, self._done - before) if self._done > before else (now - self._started, self._done)
+        )
+        return elapsed / done * (self._total - self._done) if done else math.inf
 
     def finish(self) -> None:
         self._print(f"{clock(time.monotonic() - self._started)} elapsed")

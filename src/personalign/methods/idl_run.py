@@ -32,8 +32,8 @@ from personalign.methods.parts import Parts, contents_of
 from personalign.methods.recipe import Selector
 from personalign.methods.selecting import Calibration
 from personalign.methods.stages import stage_settings, stage_trees
-from personalign.methods.step_run import INFERENCE_BUDGET, StepRun, steps_of
-from personalign.methods.steps import Step, step_again
+from personalign.methods.step_run import INFERENCE_BUDGET, StepRun
+from personalign.methods.steps import Step, step_again, steps_of
 from personalign.methods.systems import Row, evaluate, gold_rows, gold_scores, row_of
 from personalign.training.examples import statistics
 

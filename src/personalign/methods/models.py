@@ -91,7 +91,7 @@ class ModelStore:
         """From scratch: tokenizer, copy warm-up, pretraining. A named backbone is only checked.
 
         `texts` gives the dialogues that one from scratch may read, and counts of what was left out. `resume` goes on
-        with the pretraining that has a checkpoint; the short warm-up before it is done again. `check` is asked, before
+        with the pretraining that has a checkpoint. `check` is asked, before
         anything is trained, whether the dialogues suit the prompts that the tokenizer makes of them.
         """
         scratch = self._recipe.backbone.scratch
@@ -121,7 +121,14 @@ class ModelStore:
         record["prompts"] = check(prompter)
         stages, seed = self._recipe.stages, self._recipe.seed
         if stages.copying is not None:
-            record["copying"] = copying(loaded, stages.copying, seed=seed, reporter=self._reporter)
+            record["copying"] = copying(
+                loaded,
+                stages.copying,
+                seed=seed,
+                reporter=self._reporter,
+                checkpoints=checkpoints,
+                resume=resume,
+            )
         if stages.pretrain is not None:
             dropped: Counter[str] = Counter()
             examples = pretraining_examples(read, prompter, stages.pretrain, seed=seed, dropped=dropped)

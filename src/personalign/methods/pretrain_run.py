@@ -128,8 +128,6 @@ class PretrainRun:
             "data": counts | {name: len(part) for name, part in parts.items()},
             "dropped": dict(dropped.counts),
         }
-        if recipe.copying is not None:
-            record["copying"] = copying(loaded, recipe.copying, seed=recipe.seed, reporter=reporter)
         checkpoints = checkpoint_folder(
             self.folder,
             MODEL,
@@ -138,6 +136,15 @@ class PretrainRun:
             say=reporter.say,
             ranks=self._ranks,
         )
+        if recipe.copying is not None:
+            record["copying"] = copying(
+                loaded,
+                recipe.copying,
+                seed=recipe.seed,
+                reporter=reporter,
+                checkpoints=checkpoints,
+                resume=self._resume,
+            )
         record["pretrain"] = pretrain(
             loaded,
             examples,

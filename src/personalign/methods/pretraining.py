@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from personalign._files import read_json, write_json
+from personalign._ranks import find_ranks
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.formats import read_dialogues
 from personalign.data.split import normalise_line
@@ -16,11 +18,12 @@ from personalign.methods.backbone import CopyWarmup, copy_warmup
 from personalign.methods.parts import Parts, locate
 from personalign.methods.recipe import CopyStage, Files, PretrainStage, Recipe
 from personalign.methods.stages import stage_settings, stage_trees, warmup_remark
-from personalign.methods.steps import Interrupted, Reporter
+from personalign.methods.steps import Interrupted, Reporter, steps_of
 from personalign.models import LoadedModel, plain_tokens
 from personalign.prompts import UNSELECTED, Prompter
 from personalign.training.examples import Example
 from personalign.training.examples import Path as Target
+from personalign.training.journal import checkpoints_of, read_marker
 from personalign.training.trainer import total_steps, train_stage
 
 
@@ -80,8 +83,23 @@ def untested(
     return kept, dict(counts)
 
 
-def copying(loaded: LoadedModel, stage: CopyStage, *, seed: int, reporter: Reporter) -> dict[str, Any]:
-    """The copy warm-up, in place; says so where copying was not learnt."""
+def copying(
+    loaded: LoadedModel,
+    stage: CopyStage,
+    *,
+    seed: int,
+    reporter: Reporter,
+    checkpoints: Path,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """The copy warm-up, in place; says so where copying was not learnt.
+
+    With `resume` it is not done again where the pretraining behind it left a checkpoint, which holds what it made.
+    """
+    kept = checkpoints / "copying.json"
+    if resume and kept.is_file() and any(read_marker(place) for _, place in checkpoints_of(checkpoints)):
+        found: dict[str, Any] = read_json(kept, advice=f"remove {checkpoints} and give the command again")
+        return found
     settings = CopyWarmup(**stage.model_dump())
     with reporter.task("Learning to copy (ends early)", settings.max_steps) as advance:
         result = copy_warmup(
@@ -89,8 +107,10 @@ def copying(loaded: LoadedModel, stage: CopyStage, *, seed: int, reporter: Repor
             settings,
             token_ids=plain_tokens(loaded.tokenizer),
             seed=seed,
-            progress=lambda step, total, values: advance(1),
+            progress=steps_of(advance),
         )
+    if find_ranks().main:
+        write_json(kept, asdict(result))
     if result.accuracy < settings.accuracy:
         reporter.say(
             f"Copying was not learnt: {result.accuracy:.2f} of the tokens after {result.steps} steps, "
@@ -129,7 +149,7 @@ def pretrain(
             stage="pretrain",
             plan=loaded.plan,
             journal=journal,
-            progress=lambda step, total, values: advance(1),
+            progress=steps_of(advance),
             resume=resume,
         )
     if result.interrupted:

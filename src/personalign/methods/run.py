@@ -38,8 +38,8 @@ from personalign.methods.stages import (
     stage_trees,
     trained_stages,
 )
-from personalign.methods.step_run import INFERENCE_BUDGET, StepRun, steps_of, turns_in
-from personalign.methods.steps import Step, step_again, unfinished
+from personalign.methods.step_run import INFERENCE_BUDGET, StepRun, turns_in
+from personalign.methods.steps import Step, step_again, steps_of, unfinished
 from personalign.methods.systems import Row, System, predict
 from personalign.methods.tables import results_table
 from personalign.methods.trained_selector import SelectorLearner

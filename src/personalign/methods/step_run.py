@@ -1,7 +1,7 @@
 """What the runs of all methods share: steps in a folder, stages that are trained, models that are kept."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -37,6 +37,7 @@ from personalign.methods.steps import (
     read_record,
     run_steps,
     step_again,
+    steps_of,
     undone,
     write_plan,
 )
@@ -246,7 +247,7 @@ class StepRun(ABC, Generic[AnyRecipe]):
                 plan=loaded.plan,
                 optimizer=self._models.optimizer(loaded, stage),
                 journal=self._journal,
-                progress=lambda step, total, values: advance(1),
+                progress=steps_of(advance),
                 validate=validate,
                 resume=self._resume,
             )
@@ -308,18 +309,6 @@ class StepRun(ABC, Generic[AnyRecipe]):
 
 def turns_in(dialogues: Sequence[Dialogue]) -> int:
     return sum(len(dialogue.reply_indices()) for dialogue in dialogues)
-
-
-def steps_of(advance: Callable[[int], None]) -> Callable[[int, int], None]:
-    """Turn (done, total) calls into advances."""
-    seen = 0
-
-    def progress(done: int, total: int) -> None:
-        nonlocal seen
-        advance(done - seen)
-        seen = done
-
-    return progress
 
 
 def _dump(section: Any) -> Any:

@@ -58,6 +58,18 @@ class Planned:
     changes: tuple[str, ...] = ()
 
 
+def steps_of(advance: Advance) -> Callable[..., None]:
+    """Turn calls with what is done by then, and whatever else, into advances."""
+    seen = 0
+
+    def progress(done: int, *_: Any) -> None:
+        nonlocal seen
+        advance(done - seen)
+        seen = done
+
+    return progress
+
+
 def plan(steps: Sequence[Step], folder: Path) -> list[Planned]:
     """What each step would do in `folder`, in order; a step's fingerprint covers the steps that it builds on."""
     fingerprints: dict[str, str] = {}

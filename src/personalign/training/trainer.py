@@ -233,6 +233,8 @@ def train_stage(
         # The last process ended between the stage's last step and its result; the Trainer would go on training.
         trainer._load_from_checkpoint(str(checkpoint))
     else:
+        if progress is not None and steps:
+            progress(steps, total_steps(trees, settings), {})
         with between_steps(callback):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         steps = trainer.state.global_step
