@@ -169,7 +169,14 @@ def test_a_conversation_is_saved_as_a_native_row(folder: Path, tmp_path: Path) -
     assert taken.read_text() == "mine\n"
     assert "exists already" in output
     assert "/save needs a file" in output
-    assert "error: [Errno " in output
+    assert f"error: {taken} is no folder; make it first" in output
+
+
+def test_leaving_is_told_from_what_is_no_command(folder: Path) -> None:
+    output = talk(folder, "/quit now", "/HELP", "/QUIT", "never read", options=LINES)
+    assert "error: /quit takes nothing behind it" in output
+    assert "write the conversation as JSON Lines" in output
+    assert "never read" not in output
 
 
 def test_help_names_every_command_and_quit_leaves(folder: Path) -> None:

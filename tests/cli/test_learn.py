@@ -133,6 +133,9 @@ def test_an_export_becomes_a_character(program: str, language: str, tmp_path: Pa
     opened = open_model(tmp_path / "made")
     assert opened.loaded.adapted
     assert opened.selection.strategy == "unselected"
+    cards = [(tmp_path / "made" / place / "README.md").read_text() for place in (".", "model")]
+    assert cards[0] == cards[1]
+    assert cards[0].startswith("# made\n")
     assert {session.person for session in opened.sessions} == {person}
     # The latest session is told last, next to the chat.
     assert opened.sessions[-1].id == f"{person}-00004"

@@ -225,3 +225,19 @@ def test_half_a_character_is_a_fault_whoever_gives_it(change: dict[str, Any], fi
     assert dialogue is None
     assert [fault.field for fault in faults] == [field]
     assert "holds half a character" in faults[0].problem
+
+
+def test_an_id_is_found_twice_also_where_its_rows_have_other_faults(tmp_path: Path) -> None:
+    path = tmp_path / "twice.jsonl"
+    rows = ['{"id": "a", "persona": [1], "messages": []}', '{"id": "a", "persona": [], "messages": []}']
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    found = {(fault.line, fault.field) for fault in parse(path).faults}
+    assert (2, "id") in found
+    assert (1, "persona[0]") in found
+
+
+def test_labels_under_a_misspelt_key_are_no_labels_and_that_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    path.write_text('{"persona": [], "messages": [], "relevent": []}\n', encoding="utf-8")
+    [fault] = parse(path).faults
+    assert (fault.field, fault.remedy) == ("relevent", "rename it to 'relevant'")

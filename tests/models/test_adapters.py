@@ -177,6 +177,12 @@ def test_a_merged_model_scores_as_adapter_and_backbone_do(shape: str, tmp_path: 
     assert float((log_probs(merged.model) - log_probs(backbone.model)).abs().max()) > 1e-3
 
 
+def test_merging_a_run_names_its_model(tmp_path: Path) -> None:
+    save_adapter(trained("llama", tmp_path), tmp_path / "run" / "model")
+    with pytest.raises(PersonalignError, match=f"no adapter folder: .*; write {tmp_path / 'run' / 'model'}"):
+        merge_adapter(tmp_path / "run", tmp_path / "merged")
+
+
 def test_merging_refuses_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(PersonalignError, match="is no adapter folder"):
         merge_adapter(tmp_path / "none", tmp_path / "merged")

@@ -64,7 +64,7 @@ class Conversation:
     def run(self) -> None:
         """Until the input ends or /quit. What the user can mend is told, and changes nothing."""
         with self._terminal.listening():
-            while (text := self._terminal.read()) is not None and text != "/quit":
+            while (text := self._terminal.read()) is not None and text.strip().lower() != "/quit":
                 before = self.dialogue, list(self._selected)
                 try:
                     self._take(text)
@@ -79,6 +79,9 @@ class Conversation:
     def _take(self, text: str) -> None:
         if text.startswith("/"):
             name, _, rest = text[1:].partition(" ")
+            name = name.lower()
+            if name == "quit":
+                raise PersonalignError("/quit takes nothing behind it")
             if name not in self._commands:
                 raise PersonalignError(f"there is no command /{name}; /help lists those there are")
             self._commands[name](rest.strip())
@@ -142,7 +145,9 @@ class Conversation:
 
     def _persona(self, text: str) -> None:
         if self._told:
-            raise PersonalignError("this model is told somebody's sessions, and no persona")
+            raise PersonalignError(
+                "this model is told somebody's sessions, and no persona; begin the chat with --line to play one"
+            )
         if text:
             path = Path(text)
             suffix_of_file = path.suffix in (".txt", ".json", ".jsonl")
@@ -178,6 +183,8 @@ class Conversation:
         except RuntimeError:
             raise PersonalignError(f"{text}: there is no such home folder; name another file") from None
         check_writable(path)
+        if not path.parent.is_dir():
+            raise PersonalignError(f"{path.parent} is no folder; make it first, or name another file")
         if path.exists() and path not in self._saved:
             raise PersonalignError(f"{path} exists already; name another file")
         write_jsonl(path, [self.row()])

@@ -203,8 +203,9 @@ def learn(
     records = interruptible(run.run, again=again)
     told = records["model"]["told"]
     console.print(
-        f"Learnt from {counted(records['stage1']['sessions'])} in {records['stage1']['steps']} steps; "
-        f"{len(told)} of them are told before a chat.",
+        f"Learnt from {counted(records['stage1']['sessions'])} in {records['stage1']['steps']} steps"
+        f"{', one held out to know when to stop' if records['stage1']['held_out'] else ''}; {len(told)} of the latest "
+        f"{'is' if len(told) == 1 else 'are'} told before a chat.",
         markup=False,
         soft_wrap=True,
     )

@@ -95,6 +95,7 @@ def parse(
     rows = _read_rows(source, format=format, columns=columns, split=split, blank_turns=drop_empty_turns)
     faults = list(rows.faults)
     read: list[tuple[int, Dialogue]] = []
+    ids: list[tuple[int, str]] = []
     on_line: Counter[int] = Counter()
     for row in rows.rows:
         on_line[row.line] += 1
@@ -103,7 +104,11 @@ def parse(
         faults.extend(problems)
         if dialogue is not None:
             read.append((row.line, merged(dialogue) if merge_turns else dialogue))
-    faults.extend(_repeated_ids(read, source))
+            ids.append((row.line, dialogue.id))
+        elif isinstance(value, dict) and isinstance(value.get("id"), str | int):
+            # Whatever else is wrong there: every fault is found in one pass.
+            ids.append((row.line, str(value["id"])))
+    faults.extend(_repeated_ids(ids, source))
     if not rows.rows and not faults:
         faults.append(Fault(source, 0, "file", "holds no dialogue", "name a file with at least one"))
     return Parsed(
@@ -204,14 +209,14 @@ def _text_rows(text: str, *, file: str, format: Format, blank_turns: bool) -> Ro
             return native.read_rows(text, file=file)
 
 
-def _repeated_ids(read: Sequence[tuple[int, Dialogue]], source: str) -> list[Fault]:
+def _repeated_ids(ids: Sequence[tuple[int, str]], source: str) -> list[Fault]:
     first: dict[str, int] = {}
     faults = []
-    for line, dialogue in read:
-        if dialogue.id in first:
-            problem = f"{dialogue.id!r} is the id of line {first[dialogue.id]} as well"
+    for line, name in ids:
+        if name in first:
+            problem = f"{name!r} is the id of line {first[name]} as well"
             faults.append(Fault(source, line, "id", problem, "give every dialogue an id of its own"))
-        first.setdefault(dialogue.id, line)
+        first.setdefault(name, line)
     return faults
 
 
@@ -258,7 +263,7 @@ def _checked_rows(dialogues: Sequence[Dialogue]) -> list[dict[str, object]]:
     faults = [
         fault for row in rows for fault in native.parse_row(row.value, file="the dialogues", line=row.line)[1]
     ]
-    faults += _repeated_ids([(number, d) for number, d in enumerate(dialogues, start=1)], "the dialogues")
+    faults += _repeated_ids([(number, d.id) for number, d in enumerate(dialogues, start=1)], "the dialogues")
     if faults:
         raise PersonalignError(f"not written: {len(faults)} faults, the first: {faults[0]}")
     return [row.value for row in rows]

@@ -19,7 +19,7 @@ FIELDS = ("id", "persona", "messages", "partner_persona", "candidates", "relevan
 SUFFIXES = {".gz", ".jsonl", ".json", ".txt", ".csv", ".tsv", ".parquet"}
 _ROLES = ("user", "assistant")
 _MESSAGE_FIELDS = ("role", "content")
-_MISSPELT = 0.9
+_MISSPELT = 0.85
 
 _Problem = tuple[str, str, str]  # field, problem, remedy
 

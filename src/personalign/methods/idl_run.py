@@ -28,6 +28,7 @@ from personalign.methods.idl_sessions import Told, summary
 from personalign.methods.idl_stages import SessionReader
 from personalign.methods.idl_tables import IDL_CONSISTENCY, IDL_FIGURES, JUDGED_TURNS, idl_tables
 from personalign.methods.lineup import GOLD
+from personalign.methods.models import PUBLISHED
 from personalign.methods.parts import Parts, contents_of
 from personalign.methods.recipe import Selector
 from personalign.methods.selecting import Calibration
@@ -260,13 +261,12 @@ class IdlRun(StepRun[IdlRecipe]):
             write_text(self.folder / "table.md", tables)
         self._models.publish(
             FINAL,
-            self.folder / "model",
+            self.folder / PUBLISHED,
             calibration=Calibration(0.0, 0.0),
             chosen_by=Selector(),
             remembers=recipe.sessions,
         )
-        if self._ranks.main:
-            write_text(self.folder / "README.md", idl_card(recipe, tables))
+        self._write_card(idl_card(recipe, tables))
         return {"systems": list(results), "criteria": criteria["judged"]}
 
     def _judged_criteria(self, judges: Mapping[str, Judge]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from personalign._files import write_text
 from personalign.data.dialogue import Dialogue
 from personalign.data.formats import read_dialogues
 from personalign.data.people import Person, people_of
@@ -18,7 +17,7 @@ from personalign.methods.extractors import open_extractor
 from personalign.methods.idl import mutual_supervised_learning
 from personalign.methods.idl_recipe import Sessions
 from personalign.methods.idl_sessions import People, Told, read_people, summary, told_in_training, told_to
-from personalign.methods.models import SESSIONS
+from personalign.methods.models import PUBLISHED, SESSIONS
 from personalign.methods.parts import Parts, contents_of, fingerprint
 from personalign.methods.recipe import BackboneStages, RunRecipe, Selector, Stage, validated
 from personalign.methods.recipe_checks import check_common, check_mini
@@ -205,6 +204,7 @@ class LearnRun(StepRun[LearnRecipe]):
         trees = stage_trees(examples, stage)
         settings = stage_settings(stage, seed=self.recipe.seed, loaded=loaded)
         record = {"trees": asdict(statistics(trees)), "dropped": dict(dropped.counts), **summary(kept)}
+        record["held_out"] = len(told) - len(kept)
         validate = _likelihood(loaded, held_out) if held_out else None
         record |= self._fit("stage1", "Learning", loaded, trees, stage, settings, validate=validate)
         self._models.save("stage1", loaded)
@@ -216,15 +216,14 @@ class LearnRun(StepRun[LearnRecipe]):
         )
         self._models.publish(
             "stage1",
-            self.folder / "model",
+            self.folder / PUBLISHED,
             calibration=Calibration(0.0, 0.0),
             chosen_by=Selector(),
             examples=(),
             sessions=told,
             remembers=self.recipe.sessions,
         )
-        if self._ranks.main:
-            write_text(self.folder / "README.md", _card(self.recipe))
+        self._write_card(_card(self.recipe))
         return {"told": [session.id for session in told]}
 
     def _examples(self, told: Sequence[Told], dropped: pal.Dropped) -> list[Example]:

@@ -50,6 +50,9 @@ from personalign.models.precision import Dtype, bf16_obstacle
 from personalign.prompts import Prompter, PromptSettings, structure_texts
 
 CARD = "personalign.json"
+PUBLISHED = "model"
+"""In a run's folder, the model that it publishes."""
+
 PRECISION, PROMPT_HASH = "precision", "prompt_hash"
 SESSIONS = "sessions.jsonl"
 """In a model's folder, what it is told of its person before a chat."""
@@ -362,6 +365,8 @@ def write_model(loaded: LoadedModel, folder: Path) -> None:
     if loaded.adapted:
         # Adapters alone: vLLM refuses whole modules, and tied embeddings would be lost.
         loaded.model.save_pretrained(folder, save_embedding_layers=False)
+        # PEFT's card is an empty form that names a path of this machine.
+        (folder / "README.md").unlink(missing_ok=True)
     else:
         loaded.model.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)

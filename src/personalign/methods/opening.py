@@ -15,7 +15,7 @@ from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Selection
 from personalign.errors import PersonalignError
 from personalign.methods.idl_recipe import Sessions
-from personalign.methods.models import CARD, SESSIONS
+from personalign.methods.models import CARD, PUBLISHED, SESSIONS
 from personalign.methods.recipe import LEARN, PRETRAIN, Decoding, Selector
 from personalign.methods.selectors import open_scorer
 from personalign.methods.steps import undone
@@ -26,7 +26,6 @@ from personalign.models.precision import Dtype
 from personalign.prompts import Prompter, PromptSettings
 
 RECIPE = "recipe.yaml"
-PUBLISHED = "model"
 
 
 @dataclass(frozen=True, slots=True)

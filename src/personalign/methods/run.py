@@ -22,6 +22,7 @@ from personalign.methods.judges import judges_asked
 from personalign.methods.labelling import label_parts, label_settings
 from personalign.methods.lineup import REVISED, aligned_from, compared_systems, final_stage
 from personalign.methods.measured import measured
+from personalign.methods.models import PUBLISHED
 from personalign.methods.parts import Parts, contents_of, load_parts, revised, source_fingerprint
 from personalign.methods.pretraining import pretraining_dialogues
 from personalign.methods.recipe import Recipe, Stage
@@ -255,14 +256,13 @@ class PalRun(StepRun[Recipe]):
             write_text(self.folder / "table.md", results_table(results))
         self._models.publish(
             final_stage(recipe),
-            self.folder / "model",
+            self.folder / PUBLISHED,
             calibration=self._calibration(final_stage(recipe)),
             chosen_by=recipe.selector,
             examples=[dialogue.persona for dialogue in self.parts()["test"][:3]],
             selector=self._selector_folder if self._selector_step() else None,
         )
-        if self._ranks.main:
-            write_text(self.folder / "README.md", model_card(recipe, results))
+        self._write_card(model_card(recipe, results))
         return {"systems": list(results)}
 
     # What the steps share -------------------------------------------------------------------------------

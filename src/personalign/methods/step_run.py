@@ -14,7 +14,7 @@ from personalign.errors import PersonalignError
 from personalign.evaluation.judge import Judge, SharedJudge
 from personalign.methods import pal
 from personalign.methods.judges import find_judge, judges_asked, open_judge, with_cache
-from personalign.methods.models import ModelStore
+from personalign.methods.models import PUBLISHED, ModelStore
 from personalign.methods.parts import (
     TRIMMED,
     Parts,
@@ -282,6 +282,12 @@ class StepRun(ABC, Generic[AnyRecipe]):
             say=self._reporter.say,
             ranks=self._ranks,
         )
+
+    def _write_card(self, text: str) -> None:
+        """Beside the run, and beside its model, which may go elsewhere without it."""
+        if self._ranks.main:
+            for folder in (self.folder, self.folder / PUBLISHED):
+                write_text(folder / "README.md", text)
 
     # Answers ----------------------------------------------------------------------------------------------
 

@@ -117,7 +117,9 @@ def merge_adapter(adapter: Path, out: Path, *, beside: Sequence[str] = ()) -> No
     where `adapter` is none, its backbone is not found, or `out` exists.
     """
     if not (adapter / ADAPTER_CONFIG).is_file():
-        raise PersonalignError(f"'{adapter}' is no adapter folder: it has no {ADAPTER_CONFIG}")
+        of_run = adapter / "model"
+        hint = f"; write {of_run}, its model" if (of_run / ADAPTER_CONFIG).is_file() else ""
+        raise PersonalignError(f"'{adapter}' is no adapter folder: it has no {ADAPTER_CONFIG}{hint}")
     with whole_folder(out) as part:
         loaded = load_model(adapter, dtype="float32", device="cpu")
         loaded.model.merge_and_unload(safe_merge=True).save_pretrained(part)

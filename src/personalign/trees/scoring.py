@@ -212,7 +212,7 @@ def _last_feed_forward_on(model: nn.Module, batch: PackedBatch, *, plan: Scoring
 def _last_feed_forward(model: nn.Module) -> nn.Module | None:
     """None where there is none of the usual name, or where checkpointing would run it again, without hooks."""
     whole = extract_model_from_parallel(model, keep_torch_compile=False)
-    if getattr(whole, "is_gradient_checkpointing", False):
+    if any(getattr(module, "gradient_checkpointing", False) for module in whole.modules()):
         return None
     found = [module for name, module in whole.named_modules() if name.rpartition(".")[2] == "mlp"]
     return found[-1] if found else None
