@@ -381,7 +381,8 @@ def test_until_stops_there_and_ctrl_c_is_resumed(
 
     monkeypatch.setattr(run_module, "train_stage", watched)
     printed = last_json(quickstart(folder, "--until", "stage1", "--resume", "--json"))
-    assert steps == [4]
+    # What was done before is told first.
+    assert steps == [3, 4]
     assert printed["results"] == {}
     assert list(printed["steps"]) == STEPS[:4]
     whole, resumed = (load_file(place / "models/stage1/model.safetensors") for place in (finished[0], folder))
@@ -492,7 +493,8 @@ def test_pretraining_is_resumed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "stopped in pretraining, which is kept" in quickstart(cut, "--until", "backbone", **options).stderr
     stop_at = 0
     last_json(quickstart(cut, "--until", "backbone", "--resume", "--json", **options))
-    assert steps == [1, 2, 3, 4, 5]
+    # What was done before is told first.
+    assert steps == [1, 2, 3, 3, 4, 5]
     first, second = (load_file(folder / "models/backbone/model.safetensors") for folder in (whole, cut))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     assert not list((cut / "checkpoints").iterdir())
