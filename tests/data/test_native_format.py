@@ -241,3 +241,27 @@ def test_labels_under_a_misspelt_key_are_no_labels_and_that_is_said(tmp_path: Pa
     path.write_text('{"persona": [], "messages": [], "relevent": []}\n', encoding="utf-8")
     [fault] = parse(path).faults
     assert (fault.field, fault.remedy) == ("relevent", "rename it to 'relevant'")
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        ({"role": "user", "text": "hi"}, "rename 'text' to 'content'"),
+        ({"role": "user", "content": 5}, "write what was said, as a string"),
+        ({"role": "user"}, "write what was said, or take the turn out"),
+        ({"role": "user", "content": " "}, "write what was said, or take the turn out"),
+    ],
+)
+def test_the_remedy_is_one_that_helps(message: dict[str, Any], remedy: str) -> None:
+    _, faults = parse_row({"persona": [], "messages": [message]}, file="made", line=1)
+    [fault] = faults
+    assert fault.field == "messages[0].content"
+    assert fault.remedy.startswith(remedy)
+
+
+@pytest.mark.parametrize("line", ["27/10/2024, 21:06 - Ann: hi", "\u200e[31.12.23, 21:05:33] Ann: hi"])
+def test_an_exported_chat_is_pointed_to_its_command(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "chat.txt"
+    path.write_text(f"{line}\n{line}\n", encoding="utf-8")
+    [fault] = parse(path).faults
+    assert "`personalign data import`" in fault.remedy

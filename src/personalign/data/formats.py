@@ -21,6 +21,7 @@ WriteFormat = Literal["native", "trl", "parlai", "pal"]
 
 _TABLES = (".csv", ".tsv", ".parquet")
 _PICKLE = ".pkl"
+_EXPORTED_CHAT = re.compile(r"[\ufeff\u200e\u200f\s\[]*\d{1,4}[./-]\d{1,2}[./-]\d{1,4}[ ,]")
 _PARLAI_LINE = re.compile(r"\s*[0-9]+ ")
 _LIST_IN_LIST = re.compile(r"\s*\[\s*\[")
 _CONVERSATIONS = re.compile(r'"conversations"\s*:\s*\[')
@@ -189,6 +190,9 @@ def _read_rows(
     text, faults = read_text(path)
     if faults:
         return Rows((), faults)
+    if format is None and _EXPORTED_CHAT.match(text):
+        remedy = "`personalign data import` makes dialogues of an exported chat, which this looks like"
+        return Rows((), (Fault(source, 1, "line", "begins with a date, as no dialogue file does", remedy),))
     format = format or recognise(text)
     if format == "light":
         return characters.read_light(path)

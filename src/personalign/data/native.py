@@ -19,6 +19,7 @@ FIELDS = ("id", "persona", "messages", "partner_persona", "candidates", "relevan
 SUFFIXES = {".gz", ".jsonl", ".json", ".txt", ".csv", ".tsv", ".parquet"}
 _ROLES = ("user", "assistant")
 _MESSAGE_FIELDS = ("role", "content")
+_OTHER_NAMES = ("text", "value", "utterance", "message", "body")
 _MISSPELT = 0.85
 
 _Problem = tuple[str, str, str]  # field, problem, remedy
@@ -186,10 +187,15 @@ def _message_problems(field: str, message: Any) -> Iterator[_Problem]:
     remedy = (
         "write what was said, or take the turn out, or `personalign data convert FILE NEW --drop-empty-turns`"
     )
-    if "content" in message:
-        yield from _text_problems(f"{field}.content", message["content"], remedy)
+    content = message.get("content")
+    if "content" not in message:
+        other = next((key for key in _OTHER_NAMES if isinstance(message.get(key), str)), None)
+        # What was said is there, under the name that another format has for it.
+        yield f"{field}.content", "is missing", remedy if other is None else f"rename {other!r} to 'content'"
+    elif content is not None and not isinstance(content, str):
+        yield f"{field}.content", f"is {kind(content)}", "write what was said, as a string"
     else:
-        yield f"{field}.content", "is missing", remedy
+        yield from _text_problems(f"{field}.content", content, remedy)
 
 
 def _per_reply_problems(name: str, lists: Any, replies: int) -> Iterator[_Problem]:
