@@ -126,7 +126,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """What processes that were killed left in the middle of `atomic_path` and `whole_folder`, anywhere in `folder`.
+    """What killed processes left in the middle of `atomic_path`, `whole_folder` and `remove_folder`, anywhere in it.
 
     For whoever alone writes there: a process that still writes would lose its file.
     """

@@ -3,10 +3,13 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path as FilePath
 from typing import Any
 
+import pytest
 import torch
 
+from personalign._files import write_json
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.methods.recipe import Recipe, parse_recipe
 from personalign.models import LoadedModel, build_backbone, prepare, word_tokenizer
@@ -159,3 +162,18 @@ def file_recipe(**data: Any) -> Recipe:
         "evaluation": {"judges": []},
     }
     return parse_recipe(values, source="made.yaml")
+
+
+@contextlib.contextmanager
+def dying_before_its_marker(step: str) -> Iterator[None]:
+    """A run in the block ends, with MemoryError, where the step's work is done and its marker not yet written."""
+
+    def dies(path: FilePath, value: Any) -> None:
+        if path.stem == step:
+            raise MemoryError
+        write_json(path, value)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("personalign.methods.steps.write_json", dies)
+        with pytest.raises(MemoryError):
+            yield

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tests.fake_server import Answer, serving
-from tests.methods.made_adapted import recipe, rows_of, write_sources
-from tests.methods.made_runs import SilentReporter
+from tests.methods.made_adapted import recipe, rows_of
+from tests.methods.made_runs import SilentReporter, dying_before_its_marker
 
-from personalign._files import write_json
 from personalign._ranks import Ranks
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.plain import plain_generate
@@ -24,21 +22,6 @@ from personalign.evaluation.judge_cache import CachedJudge
 from personalign.methods.models import ModelStore
 from personalign.methods.run import PalRun
 from personalign.prompts.wording import VERSION
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sources")
-    write_sources(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[PalRun, dict[str, Any]]:
-    torch.set_num_threads(1)
-    pal_run = PalRun(recipe(sources), tmp_path_factory.mktemp("runs") / "adapted", reporter=SilentReporter())
-    return pal_run, pal_run.run()
-
 
 # A server -------------------------------------------------------------------------------------------------
 
@@ -93,15 +76,8 @@ def test_what_a_server_answered_outlives_a_kill_before_its_step_is_done(
             ModelStore(asked, folder / "models", reporter=SilentReporter()), request
         )
 
-        def dies(path: Path, value: Any) -> None:
-            if path.name == "rejected.json":
-                raise MemoryError
-            write_json(path, value)
-
-        with monkeypatch.context() as patched:
-            patched.setattr("personalign.methods.steps.write_json", dies)
-            with pytest.raises(MemoryError):
-                run.run(until="rejected")
+        with dying_before_its_marker("rejected"):
+            run.run(until="rejected")
         answered, rejected = len(fake.requests), (folder / "rejected.jsonl").read_bytes()
         assert answered
         # By another process than asked for them.

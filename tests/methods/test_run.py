@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.methods.made_adapted import recipe, rows_of, write_sources
+from tests.methods.made_adapted import recipe, rows_of
 from tests.methods.made_runs import SilentReporter, prompter, tiny_model
 
 from personalign.data.formats import read_dialogues, write_dialogues
@@ -25,20 +25,6 @@ from personalign.methods.run import PalRun
 from personalign.methods.selecting import labelled_share_of_none
 from personalign.methods.shipped import load_recipe, load_run_recipe
 from personalign.methods.trained_selector import TrainedScorer
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sources")
-    write_sources(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[PalRun, dict[str, Any]]:
-    torch.set_num_threads(1)
-    pal_run = PalRun(recipe(sources), tmp_path_factory.mktemp("runs") / "adapted", reporter=SilentReporter())
-    return pal_run, pal_run.run()
 
 
 def test_only_adapters_are_saved_and_stage_2_goes_on_with_those_of_stage_1(

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.methods.made_runs import SilentReporter
+from tests.methods.made_runs import SilentReporter, dying_before_its_marker
 
-from personalign._files import write_json
 from personalign.errors import PersonalignError
 from personalign.methods.steps import Step, alone_in, plan, read_record, run_steps, undone, unfinished
 
@@ -157,21 +156,12 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> N
         assert [path.name for path in (tmp_path / "predictions").iterdir()] == ["whole.part"]
 
 
-def test_what_a_step_needs_to_go_on_is_kept_until_it_counts_as_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_step_needs_to_go_on_is_kept_until_it_counts_as_done(tmp_path: Path) -> None:
     held = unfinished(tmp_path, "predict:a")
     held.mkdir(parents=True)
 
-    def dies(path: Path, value: Any) -> None:
-        if path.stem == "predict-a":
-            raise MemoryError
-        write_json(path, value)
-
-    with monkeypatch.context() as patched:
-        patched.setattr("personalign.methods.steps.write_json", dies)
-        with pytest.raises(MemoryError):
-            run(tmp_path)
+    with dying_before_its_marker("predict-a"):
+        run(tmp_path)
     assert held.is_dir()
     run(tmp_path)
     assert not held.exists()

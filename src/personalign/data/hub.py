@@ -27,14 +27,12 @@ from typing import Any
 from personalign.data import pal, sharegpt
 from personalign.data.faults import Fault, Row, Rows, excerpt, kind
 from personalign.data.native import FIELDS, suffix_of
-from personalign.data.text import decode_json, read_json_values, read_text
+from personalign.data.text import LONGEST_CELL, decode_json, read_json_values, read_text
 from personalign.errors import PersonalignError
 
 _Problem = tuple[str, str, str]
 # What may part the cells of a table; of several, what its header has most of.
 _DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
-# The csv module counts in a C long, which some systems give 32 bits.
-_LONGEST_CELL = 2**31 - 1
 _NAMES = {"assistant_name"}
 _PER_REPLY = ("history", "response")
 # Texts that a bracket may begin, and never lists.
@@ -123,8 +121,7 @@ def _data_set(source: str, split: str | None) -> Iterable[Any]:
 
 
 def _csv(text: str, file: str, delimiters: str) -> Rows:
-    # A dialogue in one cell is easily longer than the module's own limit.
-    csv.field_size_limit(_LONGEST_CELL)
+    csv.field_size_limit(LONGEST_CELL)
     delimiter = max(delimiters, key=text.partition("\n")[0].count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[Row] = []

@@ -10,6 +10,8 @@ from typing import Any
 
 from personalign.data.faults import Fault, Row, Rows, excerpt
 
+# csv's own limit is 128 KiB, less than a dialogue or a long message; this fits into a C long wherever it runs.
+LONGEST_CELL = 2**31 - 1
 _GZIP_MAGIC = b"\x1f\x8b"
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}

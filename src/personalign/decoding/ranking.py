@@ -14,7 +14,6 @@ from personalign.errors import PersonalignError
 from personalign.models import LoadedModel, autocast
 from personalign.prompts import UNSELECTED, Prompter
 from personalign.trees import DialogueTree, batches_under, score
-from personalign.trees.splitting import split
 
 TOO_LONG = "turns left out, whose prompt or candidates are too long"
 TRIMMED = "turns lose their oldest messages"
@@ -71,40 +70,44 @@ def rank_candidates(
         for dialogue, at in zip(dialogues, having, strict=True)
     ]
     choices = _choices(loaded, prompter, dialogues, turns, selection=selection, budget=budget)
-    fitting = [
+    kept = [
         [
-            (turn, choice)
+            item
             for turn, choice in zip(at, chosen, strict=True)
-            if _fits(loaded, prompter, dialogue, turn, choice, counts)
+            if (item := _fitting(loaded, prompter, dialogue, turn, choice, counts)) is not None
         ]
         for dialogue, at, chosen in zip(dialogues, turns, choices, strict=True)
     ]
-    if not any(fitting):
+    if not any(kept):
         raise PersonalignError(
             f"every turn is too long for this model, with prompts of {prompter.settings.budget} tokens; shorten "
             "personas, messages or candidates"
         )
-    turns = [[turn for turn, _ in kept] for kept in fitting]
-    choices = [[choice for _, choice in kept] for kept in fitting]
-    parts: list[tuple[int, DialogueTree]] = []
-    for number, (dialogue, at, chosen) in enumerate(zip(dialogues, turns, choices, strict=True)):
-        if at:
-            tree = _tree(prompter, dialogue, at, chosen)
-            parts += [(number, part) for part in split(tree, budget=budget)]
-    scores = _branch_scores(loaded, [part for _, part in parts], budget=budget, progress=progress)
-    by_dialogue: dict[int, list[float]] = {}
-    for (number, _), values in zip(parts, scores, strict=True):
-        by_dialogue.setdefault(number, []).extend(values)
+    ranked = [(dialogue, found) for dialogue, found in zip(dialogues, kept, strict=True) if found]
+    trees = [_tree(found) for _, found in ranked]
+    scores = _branch_scores(loaded, trees, budget=budget, progress=progress)
     rankings = []
-    for number, (dialogue, at, chosen) in enumerate(zip(dialogues, turns, choices, strict=True)):
-        left = iter(by_dialogue.get(number, []))
+    for (dialogue, found), values in zip(ranked, scores, strict=True):
+        left = iter(values)
         # Branches hang on the tree with the longest history first.
-        found = {turn: [next(left) for _ in _candidates(dialogue, turn)] for turn in reversed(at)}
-        for turn, choice in zip(at, chosen, strict=True):
-            candidates = _candidates(dialogue, turn)
-            gold = candidates.index(dialogue.messages[turn].content)
-            rankings.append(Ranking(dialogue.id, turn, candidates, tuple(found[turn]), gold, choice))
+        of_turn = {item.turn: tuple(next(left) for _ in item.targets) for item in reversed(found)}
+        for item in found:
+            candidates = _candidates(dialogue, item.turn)
+            gold = candidates.index(dialogue.messages[item.turn].content)
+            rankings.append(
+                Ranking(dialogue.id, item.turn, candidates, of_turn[item.turn], gold, item.choice)
+            )
     return rankings
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A turn that is ranked: its prompt under the line that was chosen, and a target for each candidate, as token ids."""
+
+    turn: int
+    choice: Choice | None
+    prompt: list[int]
+    targets: list[list[int]]
 
 
 def _has_room(prompter: Prompter, dialogue: Dialogue, turn: int, dropped: Counter[str]) -> bool:
@@ -116,22 +119,21 @@ def _has_room(prompter: Prompter, dialogue: Dialogue, turn: int, dropped: Counte
     return window.fits
 
 
-def _fits(
+def _fitting(
     loaded: LoadedModel,
     prompter: Prompter,
     dialogue: Dialogue,
     turn: int,
     choice: Choice | None,
     dropped: Counter[str],
-) -> bool:
-    if loaded.plan.longest is None:
-        return True
+) -> _Turn | None:
     prompt = prompter.reply(dialogue, turn, line=UNSELECTED if choice is None else choice.line)
-    room = loaded.plan.longest - len(prompt)
-    fits = all(len(prompter.reply_target(text)) <= room for text in _candidates(dialogue, turn))
-    if not fits:
+    targets = [prompter.reply_target(text) for text in _candidates(dialogue, turn)]
+    longest = loaded.plan.longest
+    if longest is not None and len(prompt) + max(map(len, targets)) > longest:
         dropped[TOO_LONG] += 1
-    return fits
+        return None
+    return _Turn(turn, choice, prompt, targets)
 
 
 def _turns_with_candidates(dialogue: Dialogue) -> list[int]:
@@ -168,15 +170,12 @@ def _choices(
     return [[choose(item, none_bias=selection.none_bias) for item in row] for row in scores]
 
 
-def _tree(
-    prompter: Prompter, dialogue: Dialogue, turns: Sequence[int], choices: Sequence[Choice | None]
-) -> DialogueTree:
+def _tree(turns: Sequence[_Turn]) -> DialogueTree:
     """Longest histories first: what the later turns' prompts share is then one unbroken trunk."""
     tree = DialogueTree()
-    for turn, choice in reversed(list(zip(turns, choices, strict=True))):
-        prompt = prompter.reply(dialogue, turn, line=UNSELECTED if choice is None else choice.line)
-        for candidate in _candidates(dialogue, turn):
-            tree.add(prompt, prompter.reply_target(candidate))
+    for item in reversed(turns):
+        for target in item.targets:
+            tree.add(item.prompt, target)
     return tree
 
 

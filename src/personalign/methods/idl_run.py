@@ -299,27 +299,14 @@ class IdlRun(StepRun[IdlRecipe]):
         past: Mapping[str, Sequence[str]],
     ) -> dict[str, Any]:
         recipe = self.recipe
-        figures = evaluate(
-            rows,
-            {},
-            language=recipe.language,
-            bootstrap=recipe.evaluation.bootstrap,
-            seed=recipe.seed,
-            names=IDL_FIGURES,
-            past=past,
+        measure = partial(
+            evaluate, language=recipe.language, bootstrap=recipe.evaluation.bootstrap, seed=recipe.seed
         )
+        figures = measure(rows, {}, names=IDL_FIGURES, past=past)
         # Whether somebody without a profile contradicts it cannot be judged.
         profiled = [row for row in rows if row["persona"]]
         if judges and profiled:
-            judged = evaluate(
-                profiled,
-                judges,
-                language=recipe.language,
-                bootstrap=recipe.evaluation.bootstrap,
-                seed=recipe.seed,
-                names=(),
-                judged_names=IDL_CONSISTENCY,
-            )
+            judged = measure(profiled, judges, names=(), judged_names=IDL_CONSISTENCY)
             figures = judged | figures | {JUDGED_TURNS: len(profiled)}
         told = [row["told"] for row in rows if "told" in row]
         return {"title": title, "part": part, **figures, **({"told": sum(told) / len(told)} if told else {})}

@@ -25,7 +25,6 @@ from personalign.models import LoadedModel, autocast
 from personalign.prompts import UNSELECTED, Prompter
 from personalign.training.examples import Example, GrownTree, Path, micro_batches
 from personalign.training.step import StageSettings, forward_trees, step_loss
-from personalign.trees import batches_under
 
 Ids = Sequence[int]
 
@@ -178,7 +177,7 @@ def check_reference(loaded: LoadedModel, trees: Sequence[GrownTree], *, budget: 
     """
     if not trees:
         return 0.0
-    held = [trees[index] for index in batches_under(trees, length=len, budget=budget)[0]]
+    held = micro_batches(trees, plan=loaded.plan, budget=budget)[0]
     gaps = [
         ((now - tree.reference).abs() / lengths).max()
         for tree, (now, lengths) in zip(held, branch_scores(loaded, held, budget=budget), strict=True)

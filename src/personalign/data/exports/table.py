@@ -11,6 +11,7 @@ from operator import attrgetter
 from personalign.data.exports.located import Located, collected
 from personalign.data.exports.log import BLANK, ChatLog, ChatMessage, in_utc
 from personalign.data.faults import Fault, error_of
+from personalign.data.text import LONGEST_CELL
 from personalign.errors import PersonalignError
 
 FIELDS = ("sender", "text", "date")
@@ -20,8 +21,6 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "date": ("date", "timestamp", "time", "datetime", "sent", "created_at", "时间", "日期", "時間"),
 }
 _SECONDS_OF_YEAR_2286 = 10_000_000_000
-# csv's own limit is 128 KiB, less than a long message; this fits into a C long wherever it runs.
-_LONGEST_CELL = 2**31 - 1
 # Fewer are a date without separators, 20240531.
 _DIGITS_OF_SECONDS = 9
 
@@ -37,7 +36,7 @@ def read_table(text: str, *, file: str, columns: Mapping[str, str] | None = None
         raise PersonalignError(
             f"--column {sorted(unknown)[0]}: there is no such field; write {', '.join(FIELDS)}"
         )
-    csv.field_size_limit(_LONGEST_CELL)
+    csv.field_size_limit(LONGEST_CELL)
     text = text.removeprefix("\ufeff")
     header = text.split("\n", 1)[0]
     reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=header.count), strict=True)
