@@ -22,6 +22,7 @@ from personalign.data.dialogue import Dialogue, Turn
 from personalign.decoding.generation import DecodingSettings
 from personalign.decoding.respond import Response, Selection, respond, selection_scores, without_persona
 from personalign.decoding.selection import Scores, choose
+from personalign.decoding.served import Reply
 from personalign.errors import PersonalignError
 from personalign.models import LoadedModel
 from personalign.prompts import UNSELECTED, Prompter
@@ -274,13 +275,13 @@ def test_without_persona_the_persona_does_not_matter() -> None:
         [replace(item, persona=("no .",), relevant=None) for item in dialogues],
         decoding=GREEDY,
     )
-    for dialogue, texts in zip(dialogues, found, strict=True):
-        for turn, text in zip(dialogue.reply_indices(), texts, strict=True):
+    for dialogue, replies in zip(dialogues, found, strict=True):
+        for turn, reply in zip(dialogue.reply_indices(), replies, strict=True):
             prompt = prompter.without_persona(dialogue, turn)
-            tokens, _ = transformers_reply(
+            tokens, ended = transformers_reply(
                 loaded, prompt, end_ids=prompter.end_ids, limit=GREEDY.max_new_tokens
             )
-            assert text == prompter.decode_reply(tokens)
+            assert reply == Reply(prompter.decode_reply(tokens), ended, len(tokens))
 
 
 def test_progress_counts_turns() -> None:

@@ -58,6 +58,16 @@ def test_the_command_that_goes_on_can_be_typed_as_it_is(tmp_path: Path, recipe: 
     assert shlex.split(told) == ["personalign", command, *what, "--out", str(run), "--resume"]
 
 
+def test_of_a_folder_with_runs_the_runs_are_named(tmp_path: Path) -> None:
+    for name in ("second", "first"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").write_text("name: mine\n")
+    with pytest.raises(
+        PersonalignError, match=r"folder with runs; write one of them: \S+/first, \S+/second$"
+    ):
+        open_model(tmp_path)
+
+
 def test_a_run_is_opened_by_its_folder(copy: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

@@ -115,6 +115,14 @@ def test_the_share_of_none_is_that_of_the_stopping_part(finished: tuple[PalRun, 
         assert finished[1][f"predict:{system}"]["share_of_none"] == share
 
 
+def test_rejected_replies_that_were_cut_off_are_counted(finished: tuple[PalRun, dict[str, Any]]) -> None:
+    run, records = finished
+    rows = [json.loads(line) for line in (run.folder / "rejected.jsonl").open(encoding="utf-8")]
+    assert [len(row["ended"]) for row in rows] == [len(row["replies"]) for row in rows]
+    cut = sum(row["ended"].count(False) for row in rows)
+    assert 0 < cut == records["rejected"]["cut"] <= records["rejected"]["replies"]
+
+
 # Which steps there are -------------------------------------------------------------------------------------
 
 

@@ -140,21 +140,21 @@ def without_persona(
     budget: int = 8192,
     progress: Callable[[int, int], None] | None = None,
     served: ServedModel | None = None,
-) -> list[list[str]]:
+) -> list[list[Reply]]:
     """The model's replies under the no-persona prompt, per dialogue and assistant turn (PAL, section 2.2.1)."""
     wanted = [list(dialogue.reply_indices()) for dialogue in dialogues]
-    texts: dict[int, list[str]] = {}
+    found: dict[int, list[Reply]] = {}
     finished, total = 0, sum(map(len, wanted))
     for batch in _batches(prompter, dialogues, wanted, budget=budget):
         prompts = [[prompter.without_persona(dialogues[i], turn) for turn in wanted[i]] for i in batch]
         names = _names(dialogues, wanted, batch)
         continued = _continue(loaded, prompter, prompts, decoding=decoding, names=names, served=served)
         for index, replies in zip(batch, continued, strict=True):
-            texts[index] = [reply.text for reply in replies]
+            found[index] = replies
             finished += len(replies)
         if progress is not None:
             progress(finished, total)
-    return [texts.get(index, []) for index in range(len(dialogues))]
+    return [found.get(index, []) for index in range(len(dialogues))]
 
 
 def _answer(

@@ -21,7 +21,7 @@ from personalign.methods.selectors import open_scorer
 from personalign.methods.steps import undone
 from personalign.methods.trained_selector import SELECTOR_FILES
 from personalign.models import LoadedModel, load_model
-from personalign.models.hub import hub_arguments
+from personalign.models.hub import CONFIGS, hub_arguments
 from personalign.models.precision import Dtype
 from personalign.prompts import Prompter, PromptSettings
 
@@ -114,6 +114,7 @@ def open_model(source: str | Path, *, device: str = "auto", dtype: Dtype = "auto
 def _model_of_run(source: str | Path) -> str | Path:
     folder = Path(source).expanduser()
     if not (folder / RECIPE).is_file():
+        _check_for_runs(folder)
         return source
     left = undone(folder)
     if left or not (folder / PUBLISHED).is_dir():
@@ -127,6 +128,16 @@ def _model_of_run(source: str | Path) -> str | Path:
         what = f"is not finished: {left[0]} is to be done" if left else "has no model yet: it is not finished"
         raise PersonalignError(f"the run '{source}' {what}; go on with `{again}`")
     return folder / PUBLISHED
+
+
+def _check_for_runs(folder: Path) -> None:
+    """Refuse a folder of runs, such as `runs`, by naming some of them."""
+    if not folder.is_dir() or any((folder / name).is_file() for name in CONFIGS):
+        return
+    runs = sorted(str(path.parent) for path in folder.glob(f"*/{RECIPE}"))
+    if runs:
+        shown = ", ".join(runs[:4]) + (", ..." if len(runs) > 4 else "")
+        raise PersonalignError(f"'{folder}' is no model, but a folder with runs; write one of them: {shown}")
 
 
 def _card_path(place: str | Path) -> Path | None:

@@ -208,13 +208,23 @@ class PalRun(StepRun[Recipe]):
             )
         rows = self._ranks.merged(
             [
-                {"dialogue": dialogue.id, "replies": texts}
-                for dialogue, texts in zip(mine, replies, strict=True)
+                {
+                    "dialogue": dialogue.id,
+                    "replies": [reply.text for reply in of_dialogue],
+                    "ended": [reply.ended for reply in of_dialogue],
+                }
+                for dialogue, of_dialogue in zip(mine, replies, strict=True)
             ]
         )
         if self._ranks.main:
             write_jsonl(self.folder / "rejected.jsonl", rows)
-        return {"replies": turns_in(dialogues)}
+        cut = sum(not ended for row in rows for ended in row["ended"])
+        if cut:
+            self._reporter.say(
+                f"{cut} of {turns_in(dialogues)} rejected replies were cut at decoding.max_new_tokens; stage 2 reads "
+                "them as if they ended there"
+            )
+        return {"replies": turns_in(dialogues), "cut": cut}
 
     def _predict(self, system: System) -> dict[str, Any]:
         loaded = self._models.open(system.stage)
@@ -391,7 +401,8 @@ class PalRun(StepRun[Recipe]):
         replies = without_persona(
             reference, self.prompter(), stop, decoding=self._decoding(), budget=INFERENCE_BUDGET
         )
+        texts = [[reply.text for reply in of_dialogue] for of_dialogue in replies]
         examples = pal.alignment_pairs(
-            stop, replies, self.prompter(), dropped=pal.Dropped(), only_labelled=True
+            stop, texts, self.prompter(), dropped=pal.Dropped(), only_labelled=True
         )
         return pal.with_reference(reference, grow(examples, budget=INFERENCE_BUDGET), budget=INFERENCE_BUDGET)

@@ -8,7 +8,8 @@ from urllib.parse import urlparse
 
 from personalign.errors import PersonalignError
 
-_CONFIGS = ("config.json", "adapter_config.json")
+# What a folder of a model or of an adapter holds.
+CONFIGS = ("config.json", "adapter_config.json")
 
 
 def hub_arguments(source: str | Path) -> dict[str, bool]:
@@ -46,4 +47,4 @@ def hub_answers() -> bool:
 def _is_cached(source: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    return any(isinstance(try_to_load_from_cache(source, name), str) for name in _CONFIGS)
+    return any(isinstance(try_to_load_from_cache(source, name), str) for name in CONFIGS)
