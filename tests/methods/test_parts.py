@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.methods.made_runs import SilentReporter, baker, file_recipe, greeter, minimal_values
+from tests.methods.made_runs import SilentReporter, baker, file_recipe, greeter, minimal_values, prompter
 
 from personalign.data.dialogue import Dialogue, Turn
 from personalign.data.formats import write_dialogues
@@ -21,6 +21,7 @@ from personalign.methods.parts import (
     locate,
     read_parts,
     source_fingerprint,
+    trimmed_turns,
     write_parts,
 )
 from personalign.methods.recipe import FileData, Recipe, override, parse_recipe
@@ -290,3 +291,14 @@ def test_test_dialogues_with_labels_keep_them_where_others_have_none() -> None:
     labelled = label_parts(parts, label_recipe("idf"), reporter=reporter)
     assert labelled["test"] == [given, talk(2)]
     assert reporter.said[1:] == ["Part 'test': 1 of 2 dialogues had no labels and got some"]
+
+
+def test_a_turn_that_loses_several_messages_counts_once() -> None:
+    """Eight exchanges where the last prompts have room for few messages."""
+    messages = [turn for _ in range(8) for turn in (Turn("user", "any pets ?"), Turn("assistant", "no ."))]
+    long = Dialogue("long", ("i have a dog .",), tuple(messages))
+    narrow = prompter(max_tokens=100)
+    losing = [narrow.window(long, turn).trimmed for turn in long.reply_indices()]
+    assert max(losing) > 1
+    counts = trimmed_turns({"test": [long, baker()]}, narrow)
+    assert counts["test"]["oldest messages trimmed"] == sum(count > 0 for count in losing) < 8

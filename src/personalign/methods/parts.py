@@ -221,7 +221,7 @@ def trimmed_turns(parts: Parts, prompter: Prompter) -> dict[str, dict[str, int]]
                     "message alone leave no room for a reply within prompts.max_tokens "
                     f"({prompter.settings.max_tokens}); raise it, or take the dialogue out of the file"
                 )
-        counts[name] = {"turns": len(turns), TRIMMED: sum(window.trimmed for window in windows)}
+        counts[name] = {"turns": len(turns), TRIMMED: sum(window.trimmed > 0 for window in windows)}
     return counts
 
 
