@@ -290,7 +290,8 @@ def test_a_dry_run_counts_every_stage_that_a_run_would_train(tmp_path: Path) -> 
         "stages__finetuning_longer": "{learning_rate: 0.01, batch_examples: 12, steps: 3}",
         "ablation": "only_generation",
     }
-    printed = last_json(quickstart(tmp_path / "run", "--dry-run", "--json", **changes))
+    result = quickstart(tmp_path / "run", "--dry-run", "--json", **changes)
+    printed = last_json(result)
     stages = printed["estimate"]["stages"]
     assert list(stages) == ["pretrain", "finetuning", "finetuning_longer", "stage1", "stage2"]
     # 12 dialogues and a copy exercise for every fourth, 4 a step, twice.
@@ -302,6 +303,9 @@ def test_a_dry_run_counts_every_stage_that_a_run_would_train(tmp_path: Path) -> 
     # Pairs of labelled turns alone.
     assert 0 < stages["stage2"]["examples"] < 4 * 3
     assert stages["stage2"]["dropped"]["labelled none"] > 0
+    told = re.findall(r"Estimating (\w+) \((\d) of (\d)\)", result.stderr)
+    assert [name for name, _, _ in told] == [name for name in stages if name != "pretrain"]
+    assert [(number, of) for _, number, of in told] == [(str(at), "4") for at in range(1, 5)]
     assert printed["estimate"]["most_copying_steps"] == 2
     assert 0 < printed["estimate"]["most_copying_minutes"] < 1
 

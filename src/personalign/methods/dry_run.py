@@ -107,7 +107,7 @@ def estimate(recipe: Recipe | IdlRecipe, *, reporter: Reporter) -> Estimate:
         parts = label_parts(load_parts(recipe, say=reporter.say), recipe, reporter=reporter)
         if recipe.evaluation.revised:
             parts[REVISED] = revised(parts["test"])
-        stages = _pal_stages(recipe, parts)
+        stages = _pal_stages(recipe, parts, reporter)
         texts = partial(pretraining_dialogues, recipe, parts)
     return _estimated(recipe, parts, texts, stages)
 
@@ -141,10 +141,12 @@ def _estimated(
     return result
 
 
-def _pal_stages(recipe: Recipe, parts: Parts) -> Stages:
+def _pal_stages(recipe: Recipe, parts: Parts, reporter: Reporter) -> Stages:
     def stages(prompter: Prompter) -> Iterator[tuple[str, Stage, list[Example], pal.Dropped]]:
         rejected = _rejected_stand_ins(parts["align"])
-        for name, stage in trained_stages(recipe).items():
+        trained = trained_stages(recipe)
+        for number, (name, stage) in enumerate(trained.items(), 1):
+            reporter.say(_begins(name, number, len(trained)))
             dropped = pal.Dropped()
             examples = stage_examples(name, recipe, parts, prompter, rejected=rejected, dropped=dropped)
             yield name, stage, examples, dropped
@@ -156,12 +158,18 @@ def _idl_stages(recipe: IdlRecipe, parts: Parts, reporter: Reporter) -> Stages:
     def stages(prompter: Prompter) -> Iterator[tuple[str, Stage, list[Example], pal.Dropped]]:
         reader = SessionReader(recipe, lambda: parts, reporter=reporter)
         triples = stand_in_triples(reader.aligned(), every_turn=recipe.sessions.supervise == "every")
-        for stage in idl_trained_stages(recipe):
+        trained = idl_trained_stages(recipe)
+        for number, stage in enumerate(trained, 1):
+            reporter.say(_begins(stage.name, number, len(trained)))
             dropped = pal.Dropped()
             examples = reader.examples(stage, prompter, triples=triples, dropped=dropped)
             yield stage.name, stage.settings, examples, dropped
 
     return stages
+
+
+def _begins(stage: str, number: int, stages: int) -> str:
+    return f"Estimating {stage} ({number} of {stages})"
 
 
 def _measure(
